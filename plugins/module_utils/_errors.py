@@ -103,6 +103,12 @@ class ConfigurationError(MitigationError):
     reason = "configuration_malformed"
 
 
+class JournalError(MitigationError):
+    """The journal cannot be written or read; nothing is changed without one."""
+
+    reason = "journal_unusable"
+
+
 class ApplyError(MitigationError):
     """A change failed; the details say whether it was undone and what the server is like now."""
 

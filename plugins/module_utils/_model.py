@@ -13,6 +13,8 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError
+
 
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -91,10 +93,12 @@ class Decision:
 
     ``result`` is returned as it is, together with ``changed`` and ``diff``. ``effect`` makes the change and returns
     what to merge over ``result``; None means that there is nothing to do. An effect that is no change of a server
-    (the high-water mark of a feed) may stand beside ``changed=False``.
+    (the high-water mark of a feed) may stand beside ``changed=False``. ``failure`` is raised after the effect, and in
+    check mode all the same: the task did, or would do, what it could and fails with the whole result.
     """
 
     result: dict[str, Any]
     changed: bool = False
     diff: dict[str, Any] | list[dict[str, Any]] | None = None
     effect: Callable[[], dict[str, Any]] | None = None
+    failure: MitigationError | None = None

@@ -1,0 +1,58 @@
+# exchange.mitigation: what one does with a checkout. No root, no containers.
+#
+#   make env    .venv/ and .collections/, once; again only when a requirement file changes
+#   make demo   a fleet of three simulated servers, from the first look to mitigated and back
+#   make test   the tests
+#   make lint   style, types and Ansible's own rules, as far as the tools are there
+
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.10 python3,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+LINK := .collections/ansible_collections/exchange/mitigation
+STAMP := $(VENV)/.requirements
+REQUIREMENTS := requirements.txt tests/requirements.txt
+TIERS := $(wildcard tests/unit tests/attacks tests/system)
+
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+export PYTHONPATH := $(CURDIR)/.collections
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: env demo test lint
+
+env: $(STAMP) $(LINK)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (set PYTHON=...)" >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(REQUIREMENTS) | $(BIN)/python
+	@echo "Installing $(REQUIREMENTS)"
+	@$(BIN)/python -m pip install --quiet $(REQUIREMENTS:%=--requirement %)
+	@touch $@
+
+$(LINK):
+	@mkdir -p $(@D)
+	@ln -sfn ../../.. $@
+
+demo: env
+	@$(BIN)/python tests/demo/demo.py
+
+test: env
+	@parallel=$$($(BIN)/python -c 'import xdist' 2>/dev/null && echo "-n 2" || echo ""); \
+	code=0; ran=0; \
+	for tier in tests/unit tests/attacks tests/system; do \
+		if [ -z "$$(find $$tier -name 'test_*.py' 2>/dev/null | head -n 1)" ]; then echo "$$tier: no tests yet, left out"; continue; fi; \
+		ran=1; echo "$$tier"; $(BIN)/python -m pytest $$tier -q $$parallel || code=1; \
+	done; \
+	if [ $$ran = 0 ]; then echo "make: no tests found" >&2; exit 1; fi; exit $$code
+
+lint: env
+	@for tool in ruff mypy yamllint; do test -x $(BIN)/$$tool || $(BIN)/python -m pip install --quiet $$tool; done
+	@$(BIN)/ruff check --target-version py310 --line-length 160 plugins tests
+	@$(BIN)/yamllint --strict galaxy.yml meta playbooks roles changelogs tests/config.yml
+	@$(BIN)/mypy --strict --explicit-package-bases --namespace-packages \
+		-p ansible_collections.exchange.mitigation.plugins.module_utils -p ansible_collections.exchange.mitigation.plugins.plugin_utils
+	@for playbook in playbooks/*.yml; do $(BIN)/ansible-playbook --syntax-check -i localhost, "exchange.mitigation.$$(basename $$playbook .yml)" >/dev/null || exit 1; done
+	@if command -v ansible-lint >/dev/null; then .ci/lint-copy; else echo "ansible-lint is not installed: left out"; fi

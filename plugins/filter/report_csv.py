@@ -1,0 +1,57 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter report_csv."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: report_csv
+short_description: The report as CSV
+version_added: 0.1.0
+author:
+  - exchange.mitigation contributors
+description:
+  - Renders the report that P(exchange.mitigation.report_rows#filter) made.
+  - Text from servers and feeds is escaped and never templated.
+options:
+  _input:
+    description: What P(exchange.mitigation.report_rows#filter) returned.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Write the report
+  ansible.builtin.copy:
+    content: "{{ report | exchange.mitigation.report_csv | string }}"
+    dest: /srv/reports/report.csv
+    mode: "0640"
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: The report as CSV.
+  type: str
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_csv import to_csv
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import report_of, untrusted
+
+
+def report_csv(report: Any) -> Any:
+    """Return the report as CSV, the columns of Get-Mitigations.ps1 first, formulas neutralised."""
+    return untrusted(to_csv(report_of(report, "report_csv")))
+
+
+class FilterModule:
+    """The filter, by its name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter."""
+        return {"report_csv": report_csv}

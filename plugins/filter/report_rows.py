@@ -1,0 +1,86 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter report_rows."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: report_rows
+short_description: The results of a run as one report
+version_added: 0.1.0
+author:
+  - exchange.mitigation contributors
+description:
+  - Makes the value from which P(exchange.mitigation.report_html#filter), P(exchange.mitigation.report_csv#filter),
+    P(exchange.mitigation.report_json#filter) and P(exchange.mitigation.report_metrics#filter) render the same content.
+  - A server that could not be read is part of it, with everything unknown.
+options:
+  _input:
+    description: Per host a dictionary with V(host), V(server) as M(exchange.mitigation.server_info) returned it, V(unreachable), V(reason) and V(msg).
+    type: list
+    elements: dict
+    required: true
+  organization:
+    description: What M(exchange.mitigation.organization_info) returned as RV(exchange.mitigation.organization_info#module:organization).
+    type: dict
+  feed:
+    description: The whole result of M(exchange.mitigation.feed).
+    type: dict
+  drift:
+    description: What P(exchange.mitigation.drift#filter) returned.
+    type: dict
+  generated_at:
+    description: The time of the report, ISO 8601, UTC.
+    type: str
+    default: ''
+  run_id:
+    description: The id of the run that made the changes, where there is one.
+    type: str
+  hosts:
+    description: Every host of the run. One that has no result is part of the report too, as unknown.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Make the report
+  ansible.builtin.set_fact:
+    report: >-
+      {{ results | exchange.mitigation.report_rows(organization=organization, feed=feed, drift=differences, generated_at=now(utc=true).isoformat() ~ 'Z') }}
+"""
+
+RETURN = r"""
+_value:
+  description: The report; its shape is that of report.json.
+  type: dict
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._report import build
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, untrusted
+
+
+def report_rows(
+    results: Any,
+    organization: Any = None,
+    feed: Any = None,
+    drift: Any = None,
+    generated_at: str = "",
+    run_id: str | None = None,
+    hosts: Any = (),
+) -> Any:
+    """Return the report as a value."""
+    results, organization, feed, drift, run_id, hosts = plain([results, organization, feed, drift, run_id, hosts], "report_rows")
+    return untrusted(build(results, organization, feed, drift, str(generated_at), run_id, hosts))
+
+
+class FilterModule:
+    """The filter, by its name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filter."""
+        return {"report_rows": report_rows}

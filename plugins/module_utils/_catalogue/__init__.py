@@ -1,0 +1,39 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Catalogue: what this collection knows how to do, one value for each mitigation, one file each (DESIGN.md 4).
+
+A feed's id is matched alone; nothing is taken from the feed's content. Note that this module util is private to the collection.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import m1, m2
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
+
+_ALL: tuple[Mitigation, ...] = (m1.MITIGATION, m2.MITIGATION)
+#: EM's heartbeat, which changes nothing (FACTS.md 1.1).
+_HEARTBEAT = re.compile(r"PING[0-9]+(\.[0-9]+)*", re.ASCII)
+
+
+def all() -> tuple[Mitigation, ...]:  # pylint: disable=redefined-builtin
+    """Return every mitigation, in the order in which they are planned and reported."""
+    return _ALL
+
+
+def find(identifier: str) -> Mitigation | None:
+    """Return the mitigation that an id means, None where there is none."""
+    return next((mitigation for mitigation in _ALL if mitigation.matches(identifier)), None)
+
+
+def is_heartbeat(identifier: str) -> bool:
+    """Say whether an id is that of a mitigation that does nothing by design."""
+    return _HEARTBEAT.fullmatch(identifier) is not None
+
+
+def related(one: str, other: str) -> bool:
+    """Say whether an id means another: equal, or a dotted prefix, either way (DESIGN.md 5); case does not count."""
+    a, b = one.strip().casefold(), other.strip().casefold()
+    return a == b or a.startswith(b + ".") or b.startswith(a + ".")

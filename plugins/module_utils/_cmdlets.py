@@ -1,0 +1,196 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one table of cmdlets: what may be sent to a server, with which parameters, and what right that needs.
+
+The table is the allow-list that a session enforces before anything is sent, and the source of the documentation of
+rights and of the JEA role capability. Only cmdlet names and typed parameters exist; there is no script text.
+Note that this module util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletNotAllowed
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, Statement
+
+HOST = "host"
+EXCHANGE = "exchange"
+READS = "reads"
+CHANGES = "changes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """The values that a parameter may carry: a name for documentation and a test."""
+
+    name: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+STRING = Kind("string", lambda value: isinstance(value, str) and value != "")
+STRINGS = Kind("string or list of strings", lambda value: (isinstance(value, str) and value != "") or (_is_strings(value) and bool(value)))
+INT = Kind("int", lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31)
+BOOL = Kind("bool", lambda value: isinstance(value, bool))
+#: A switch is sent as a boolean: null would mean present, a text is a terminating error (CMDLETS.md 0 row 9).
+SWITCH = Kind("switch", lambda value: isinstance(value, bool))
+BYTES = Kind("bytes", lambda value: isinstance(value, bytes))
+#: A multi-valued property is replaced whole; an empty list clears it (CMDLETS.md 10).
+MULTI = Kind("list of strings", _is_strings)
+
+
+def one_of(*values: str) -> Kind:
+    """Return the kind of a parameter that takes only these texts."""
+    return Kind(" | ".join(values), lambda value: value in values)
+
+
+ERROR_ACTION = one_of("Stop", "Continue", "SilentlyContinue", "Ignore")
+
+#: Parameters that every cmdlet takes.
+COMMON: Mapping[str, Kind] = {"ErrorAction": ERROR_ACTION, "WarningAction": ERROR_ACTION}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One cmdlet.
+
+    ``endpoint`` is ``host`` or ``exchange``; ``both`` for what either has. ``follows`` names the only cmdlet whose
+    output it may take; such a cmdlet never stands first. ``mandatory`` parameters must be given.
+    """
+
+    cmdlet: str
+    parameters: Mapping[str, Kind]
+    endpoint: str
+    effect: str
+    right: str
+    source: str
+    follows: str | None = None
+    mandatory: tuple[str, ...] = ()
+
+
+_READ_FILE = "read access to the file; under JEA also VisibleProviders FileSystem"
+_WRITE_FILE = "local administrator, or write access to the folder; under JEA also VisibleProviders FileSystem"
+_IIS = "local administrator (reads IIS configuration through WebAdministration)"
+
+_ROWS = (
+    Row(
+        "Get-Content",
+        {"LiteralPath": STRING, "Encoding": one_of("Byte", "UTF8", "Unicode"), "Raw": SWITCH, "Tail": INT, "ReadCount": INT},
+        HOST, READS, _READ_FILE, "CMDLETS.md 1", mandatory=("LiteralPath",),
+    ),
+    Row(
+        "Test-Path",
+        {"LiteralPath": STRINGS, "PathType": one_of("Any", "Container", "Leaf")},
+        HOST, READS, _READ_FILE, "CMDLETS.md 1, 3", mandatory=("LiteralPath",),
+    ),
+    Row("Get-Item", {"LiteralPath": STRINGS, "Force": SWITCH}, HOST, READS, _READ_FILE, "CMDLETS.md 1, 3", mandatory=("LiteralPath",)),
+    Row(
+        "Get-ItemProperty",
+        {"LiteralPath": STRINGS, "Name": STRINGS},
+        HOST, READS, "read access to the key or file; under JEA also VisibleProviders Registry, FileSystem", "CMDLETS.md 1, 3", mandatory=("LiteralPath",),
+    ),
+    Row("Get-Acl", {"LiteralPath": STRING}, HOST, READS, _READ_FILE, "CMDLETS.md 2", mandatory=("LiteralPath",)),
+    Row(
+        "Get-ChildItem",
+        {"LiteralPath": STRING, "Filter": STRING, "File": SWITCH, "Directory": SWITCH, "Force": SWITCH},
+        HOST, READS, _READ_FILE, "CMDLETS.md 1", mandatory=("LiteralPath",),
+    ),
+    Row("Set-Content", {"LiteralPath": STRING, "Encoding": one_of("Byte"), "Value": BYTES}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2",
+        mandatory=("LiteralPath", "Encoding", "Value")),
+    Row("Add-Content", {"LiteralPath": STRING, "Encoding": one_of("Byte"), "Value": BYTES}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2",
+        mandatory=("LiteralPath", "Encoding", "Value")),
+    Row("Remove-Item", {"LiteralPath": STRING, "Force": SWITCH, "Confirm": SWITCH}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2", mandatory=("LiteralPath",)),
+    Row("Rename-Item", {"LiteralPath": STRING, "NewName": STRING, "Force": SWITCH}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2",
+        mandatory=("LiteralPath", "NewName")),
+    Row("Copy-Item", {"LiteralPath": STRING, "Destination": STRING, "Force": SWITCH}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2",
+        mandatory=("LiteralPath", "Destination")),
+    # A deserialised security descriptor is refused by Windows, so it may only come down the pipeline from Get-Acl.
+    Row("Set-Acl", {"LiteralPath": STRING}, HOST, CHANGES, "local administrator (SeRestorePrivilege keeps the owner)", "CMDLETS.md 2",
+        follows="Get-Acl", mandatory=("LiteralPath",)),
+    # Calls one method of a live FileInfo: File.Replace(destination, backup). Any other method would be arbitrary code.
+    Row(
+        "ForEach-Object",
+        {"MemberName": one_of("Replace"), "ArgumentList": Kind("list of two strings", lambda value: _is_strings(value) and len(value) == 2 and all(value))},
+        HOST, CHANGES, "local administrator in FullLanguage; not under ConstrainedLanguage or JEA", "CMDLETS.md 0 row 2, 2.1",
+        follows="Get-Item", mandatory=("MemberName", "ArgumentList"),
+    ),
+    Row("Get-Service", {"Name": STRINGS}, HOST, READS, "local administrator, or query access to the service", "CMDLETS.md 4", mandatory=("Name",)),
+    Row(
+        "Get-CimInstance",
+        {"ClassName": one_of("Win32_OperatingSystem", "Win32_Service", "Win32_QuickFixEngineering"), "Filter": STRING, "Property": STRINGS},
+        HOST, READS, "local administrator (WMI root/cimv2)", "CMDLETS.md 3, 4", mandatory=("ClassName",),
+    ),
+    Row("Get-WebConfiguration", {"Filter": STRING, "PSPath": STRING, "Location": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("Filter", "PSPath")),
+    Row("Get-WebConfigFile", {"PSPath": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("PSPath",)),
+    Row("Get-WebApplication", {"Site": STRING, "Name": STRING}, HOST, READS, _IIS, "CMDLETS.md 5"),
+    Row("Get-WebAppPoolState", {"Name": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("Name",)),
+    Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
+        mandatory=("Name",)),
+    Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9", mandatory=("InputObject",)),
+    Row("Get-OrganizationConfig", {"DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management", "CMDLETS.md 10, FACTS.md 4"),
+    Row("Set-OrganizationConfig", {"MitigationsEnabled": BOOL, "DomainController": STRING, "Confirm": SWITCH}, EXCHANGE, CHANGES,
+        "Organization Management (role Organization Configuration)", "FACTS.md 4.1"),
+    Row("Get-ExchangeServer", {"Identity": STRING, "DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management", "CMDLETS.md 10, FACTS.md 4"),
+    Row(
+        "Set-ExchangeServer",
+        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,
+         "Confirm": SWITCH},
+        EXCHANGE, CHANGES, "Server Management (role Exchange Servers)", "FACTS.md 4.1, CMDLETS.md 10", mandatory=("Identity",),
+    ),
+)
+
+#: Every cmdlet that may be sent, by its name.
+TABLE: Mapping[str, Row] = {row.cmdlet: row for row in _ROWS}
+
+
+def enforce(call: Call, endpoint: str | None = None) -> Row:
+    """Return the row of a call; raises CmdletNotAllowed where the table has no such cmdlet, parameter, value or endpoint.
+
+    Names are compared exactly, so that what is written is what is sent.
+    """
+    row = TABLE.get(call.cmdlet)
+    if row is None:
+        raise CmdletNotAllowed(f"The cmdlet {call.cmdlet} is not in the table of cmdlets, so it was not sent.", cmdlet=call.cmdlet)
+    if endpoint is not None and row.endpoint != endpoint:
+        raise CmdletNotAllowed(f"The cmdlet {call.cmdlet} belongs to the {row.endpoint} endpoint, not to {endpoint}, so it was not sent.", cmdlet=call.cmdlet)
+    for name, value in call.parameters.items():
+        kind = row.parameters.get(name) or COMMON.get(name)
+        if kind is None:
+            raise CmdletNotAllowed(
+                f"The parameter {name} of {call.cmdlet} is not in the table of cmdlets ({', '.join(row.parameters)}), so it was not sent.",
+                cmdlet=call.cmdlet, parameter=name,
+            )
+        if not kind.accepts(value):
+            raise CmdletNotAllowed(
+                f"The parameter {name} of {call.cmdlet} takes {kind.name}, not a value of type {type(value).__name__}, so it was not sent.",
+                cmdlet=call.cmdlet, parameter=name,
+            )
+    for name in row.mandatory:
+        if name not in call.parameters:
+            raise CmdletNotAllowed(f"The parameter {name} of {call.cmdlet} is needed and was not given, so nothing was sent.", cmdlet=call.cmdlet, parameter=name)
+    return row
+
+
+def enforce_statement(statement: Statement, endpoint: str) -> tuple[Row, ...]:
+    """Return the rows of a statement; raises CmdletNotAllowed for a call or a pipeline that the table does not have."""
+    if not statement:
+        raise CmdletNotAllowed("A statement without a cmdlet was not sent.")
+    rows = tuple(enforce(call, endpoint) for call in statement)
+    for position, row in enumerate(rows):
+        before = rows[position - 1].cmdlet if position else None
+        if row.follows != before:
+            wanted = f"only takes the output of {row.follows}" if row.follows else "takes no output of another cmdlet"
+            raise CmdletNotAllowed(f"The cmdlet {row.cmdlet} {wanted}, so nothing was sent.", cmdlet=row.cmdlet)
+    return rows
+
+
+def is_change(statement: Statement) -> bool:
+    """Tell whether a statement changes the server."""
+    return any(enforce(call).effect == CHANGES for call in statement)

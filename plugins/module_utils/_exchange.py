@@ -1,0 +1,291 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The organisation and its servers as Exchange shows them: reading into plain values, settings as tables, waiting.
+
+Conversion and planning are pure; the functions that take a session say so.
+Note that this module util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils import _builds
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput, MitigationError, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Task, call
+
+#: An id as EM and the documentation write them (FACTS.md 4.4): M1, M2.1.0, PING1, LOCAL-7. Nothing else is sent.
+MITIGATION_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[.\-_][A-Za-z0-9]+)*")
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
+def server_from(found: PSObject) -> dict[str, Any]:
+    """Return one server of ``organization.servers`` from an object of Get-ExchangeServer.
+
+    ``build`` is what AdminDisplayVersion tells, which is not exact on every build (FACTS.md 5); EM's fields are None
+    or empty where the object has none, as before EM.
+    """
+    version = text(found.get("AdminDisplayVersion"))
+    build = _build(version)
+    roles = [role.strip() for role in (text(found.get("ServerRole")) or "").split(",") if role.strip() and role.strip() != "None"]
+    return {
+        "name": text(found.get("Name")) or found.to_string or "",
+        "fqdn": text(found.get("Fqdn")),
+        "version": version,
+        "build": _builds.format_build(build) if build else None,
+        "product": product(build),
+        "roles": roles,
+        "edition": text(found.get("Edition")),
+        "site": (text(found.get("Site")) or "").rpartition("/")[2] or None,
+        "mitigations_enabled": plain(found.get("MitigationsEnabled")),
+        "mitigations_blocked": strings(found.get("MitigationsBlocked")),
+        "mitigations_applied": strings(found.get("MitigationsApplied")),
+        "mitigations_applied_time": iso(plain(found.get("MitigationsAppliedTime"))),
+        "data_collection_enabled": plain(found.get("DataCollectionEnabled")),
+        "internet_web_proxy": text(found.get("InternetWebProxy")) or None,
+        "domain_controller": text(found.get("OriginatingServer")),
+        "em_supported": "Mailbox" in roles and (_builds.has_em(build) if build else found.has("MitigationsEnabled")),
+    }
+
+
+def organization_from(found: PSObject, servers: Sequence[PSObject]) -> dict[str, Any]:
+    """Return the shape that organization_info returns, from the objects of Get-OrganizationConfig and Get-ExchangeServer."""
+    return {
+        "name": text(found.get("Name")) or found.to_string or "",
+        "mitigations_enabled": plain(found.get("MitigationsEnabled")),
+        "domain_controller": text(found.get("OriginatingServer")),
+        "servers": sorted((server_from(server) for server in servers), key=lambda server: str(server["name"]).lower()),
+    }
+
+
+def product(build: _builds.Build | None) -> str:
+    """Return Exchange2016, Exchange2019, ExchangeSE, ``older`` or ``unknown``."""
+    if build is None:
+        return "unknown"
+    return _builds.product_of(build) or ("older" if build < (15, 1, 0, 0) else "unknown")
+
+
+def iso(when: Any) -> str | None:
+    """Return a time as ISO-8601, in UTC with Z where its zone is known; None for null."""
+    if when is None:
+        return None
+    if not isinstance(when, datetime.datetime):
+        return str(when)
+    shown = when.isoformat(timespec="seconds")
+    return shown.replace("+00:00", "Z")
+
+
+def _build(version: str | None) -> _builds.Build | None:
+    if not version:
+        return None
+    try:
+        return _builds.parse_build(version)
+    except MitigationError:
+        return None
+
+
+def is_server(server: Mapping[str, Any], identity: str) -> bool:
+    """Tell whether an identity means this server: its name, its FQDN, or a name whose first label is its name; in any case."""
+    wanted = identity.strip().rstrip(".").lower()
+    return wanted in {str(server.get("name") or "").lower(), str(server.get("fqdn") or "").lower()} or (
+        "." in wanted and wanted.partition(".")[0] == str(server.get("name") or "").lower() and not wanted.replace(".", "").isdigit()
+    )
+
+
+def find_server(organization: Mapping[str, Any], identity: str) -> dict[str, Any] | None:
+    """Return the server of an organisation that an identity means: an exact name or FQDN first, then the first label."""
+    servers = list(organization.get("servers") or [])
+    wanted = identity.strip().rstrip(".").lower()
+    for key in ("fqdn", "name"):
+        for server in servers:
+            if str(server.get(key) or "").lower() == wanted:
+                return dict(server)
+    return next((dict(server) for server in servers if is_server(server, identity)), None)
+
+
+def read_organization(exchange: Session) -> dict[str, Any]:
+    """Read organisation and servers in one session. Raises CmdletError, ConnectionFailure."""
+    answers = exchange.read([(call("Get-OrganizationConfig"),), (call("Get-ExchangeServer"),)])
+    organization, servers = (objects(answer) for answer in answers)
+    if not organization:
+        raise CmdletError("Get-OrganizationConfig returned no organisation.", "Get-OrganizationConfig", reason="answer_incomplete")
+    return organization_from(organization[0], servers)
+
+
+def organization_of(task: Task) -> dict[str, Any]:
+    """Return the option ``organization`` of a task, else read it through one Exchange session."""
+    given = task.params.get("organization")
+    if given:
+        if not isinstance(given.get("servers"), list):
+            raise InvalidInput("The option organization is not what organization_info returned: it has no list of servers.")
+        return dict(given)
+    return read_organization(task.exchange)
+
+
+def read_server(exchange: Session, identity: str, controller: str | None = None) -> dict[str, Any]:
+    """Read one server; a name with dots that Exchange does not know is tried by its first label too.
+
+    Raises Refused ``server_not_found``, CmdletError, ConnectionFailure.
+    """
+    more = {"DomainController": controller} if controller else {}
+    names = [identity] if "." not in identity else [identity, identity.partition(".")[0]]
+    for name in names:
+        (answer,) = exchange.read([(call("Get-ExchangeServer", Identity=name, **more),)])
+        if any(error.exception.endswith("ManagementObjectNotFoundException") for error in answer.errors):
+            continue
+        for server in map(server_from, objects(answer)):
+            if is_server(server, identity):
+                return server
+    raise Refused(
+        f"The organisation has no Exchange server named {identity}: set identity to the server's name as Get-ExchangeServer shows it.",
+        reason="server_not_found", identity=identity,
+    )
+
+
+def read_settings(exchange: Session, controller: str | None = None) -> dict[str, Any]:
+    """Read the organisation's own settings, without its servers."""
+    more = {"DomainController": controller} if controller else {}
+    (answer,) = exchange.read([(call("Get-OrganizationConfig", **more),)])
+    found = objects(answer)
+    if not found:
+        raise CmdletError("Get-OrganizationConfig returned no organisation.", "Get-OrganizationConfig", reason="answer_incomplete")
+    organization = organization_from(found[0], [])
+    del organization["servers"]
+    return organization
+
+
+def objects(answer: Answer) -> list[PSObject]:
+    """Return the objects of an answer; raises CmdletError for its first error record."""
+    if answer.errors:
+        error = answer.errors[0]
+        cmdlet = answer.statement[-1].cmdlet
+        unknown = "CommandNotFoundException" in error.exception or error.fqid.startswith("CommandNotFoundException")
+        reason = "cmdlet_not_available" if unknown or error.fqid.startswith("NamedParameterNotFound") else None
+        remedy = " The account lacks the role that has the cmdlet." if reason else ""
+        message = " ".join(error.message.split()).rstrip(".")
+        raise CmdletError(f"{cmdlet} failed: {message}.{remedy}", cmdlet, error.fqid, error.category, error.exception, error.target, reason=reason)
+    return [item for item in answer.objects if isinstance(item, PSObject)]
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting: the module's option and the key in returned values, the cmdlet's parameter, and ``bool`` or ``ids``."""
+
+    option: str
+    parameter: str
+    kind: str
+
+
+ORGANIZATION_SETTINGS = (Setting("mitigations_enabled", "MitigationsEnabled", "bool"),)
+
+SERVER_SETTINGS = (
+    Setting("mitigations_enabled", "MitigationsEnabled", "bool"),
+    Setting("mitigations_blocked", "MitigationsBlocked", "ids"),
+    Setting("data_collection_enabled", "DataCollectionEnabled", "bool"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingsPlan:
+    """What to change: values by option before and after (only those that differ), and the parameters to send."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+    parameters: dict[str, Any]
+
+    @property
+    def diff(self) -> dict[str, Any]:
+        """The diff as Ansible shows it."""
+        return {"before": self.before, "after": self.after}
+
+    def done(self, current: Mapping[str, Any]) -> bool:
+        """Tell whether the current values are those of the plan; lists of ids are sets, in any case."""
+        return all(_same(current.get(option), value) for option, value in self.after.items())
+
+
+def plan_settings(settings: Sequence[Setting], params: Mapping[str, Any], current: Mapping[str, Any]) -> SettingsPlan:
+    """Plan from the options of a task and the current values; an option that is None is left alone. Raises InvalidInput."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        wanted = params.get(setting.option)
+        if wanted is None:
+            continue
+        present = current.get(setting.option)
+        target = blocked_after(present or [], wanted) if setting.kind == "ids" else wanted
+        if _same(present, target):
+            continue
+        before[setting.option] = present
+        after[setting.option] = target
+        parameters[setting.parameter] = target
+    return SettingsPlan(before, after, parameters)
+
+
+def blocked_after(present: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the list of ids after ``add``, ``remove`` or ``set``.
+
+    Ids are compared in any case and kept as Exchange shows them; what is new is written as given. The whole list is
+    sent, because only full replacement is documented (CMDLETS.md 10).
+    """
+    add, remove, replace = ([str(item).strip() for item in wanted[key]] if wanted.get(key) is not None else None for key in ("add", "remove", "set"))
+    if replace is not None and (add is not None or remove is not None):
+        raise InvalidInput("mitigations_blocked takes either set, or add and remove, not both.")
+    for item in (*(add or ()), *(remove or ()), *(replace or ())):
+        if not MITIGATION_ID.fullmatch(item):
+            raise InvalidInput(f"{item!r} is no mitigation id: write it as in MitigationsApplied, such as M1, M2.1.0 or PING1.", id=item)
+    both = {item.lower() for item in add or ()} & {item.lower() for item in remove or ()}
+    if both:
+        raise InvalidInput(f"mitigations_blocked adds and removes the same id: {', '.join(sorted(both))}.")
+    shown = {item.lower(): item for item in present}
+    if replace is not None:
+        kept = [shown.get(item.lower(), item) for item in replace]
+    else:
+        dropped = {item.lower() for item in remove or ()}
+        kept = [item for item in present if item.lower() not in dropped] + list(add or ())
+    unique: dict[str, str] = {}
+    for item in kept:
+        unique.setdefault(item.lower(), item)
+    return list(unique.values())
+
+
+def _same(present: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return {str(item).lower() for item in present or []} == {item.lower() for item in wanted}
+    return bool(present == wanted)
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------------------
+
+
+def wait_until(
+    read: Callable[[], dict[str, Any]],
+    done: Callable[[Mapping[str, Any]], bool],
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[dict[str, Any], bool]:
+    """Read until ``done`` or for ``seconds``; return the last value and whether it was done. Reads at least once."""
+    deadline = clock() + seconds
+    pause = 0.5
+    while True:
+        current = read()
+        if done(current):
+            return current, True
+        left = deadline - clock()
+        if left <= 0:
+            return current, False
+        sleep(min(pause, left))
+        pause = min(pause * 2, 5.0)

@@ -1,0 +1,160 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of one server: its snapshot together with what the organisation says of it, and the shape of both for users.
+
+Note that this module util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils import _builds, _catalogue
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import find_server, organization_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Task
+from ansible_collections.exchange.mitigation.plugins.module_utils._observe import Service, Snapshot, observe, refuse_unsupported
+from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, verdict
+
+#: HealthChecker's words for the effective state, by (organisation, server) (FACTS.md 5).
+EM_STATES = {
+    (True, True): "Enabled",
+    (False, True): "Disabled on org level",
+    (True, False): "Disabled on server level",
+    (False, False): "Disabled",
+}
+EM_UNKNOWN = "Failed to query config"
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """One server: ``snapshot`` from Windows, ``entry`` from the organisation (None where it does not list the server)."""
+
+    snapshot: Snapshot
+    organization: Mapping[str, Any]
+    entry: Mapping[str, Any] | None
+    site: str
+
+    @property
+    def build(self) -> _builds.Build | None:
+        """The build from ExSetup.exe, None where it cannot be read: AdminDisplayVersion is not exact (FACTS.md 5)."""
+        try:
+            return _builds.parse_build(self.snapshot.version) if self.snapshot.version else None
+        except MitigationError:
+            return None
+
+    @property
+    def blocked(self) -> list[str] | None:
+        """MitigationsBlocked, None where it is not known."""
+        return None if self.entry is None else list(self.entry.get("mitigations_blocked") or [])
+
+    @property
+    def em_state(self) -> str:
+        """The effective state of EM in HealthChecker's words."""
+        key = (self.organization.get("mitigations_enabled"), self.entry.get("mitigations_enabled") if self.entry else None)
+        return EM_STATES.get(key, EM_UNKNOWN)
+
+    @property
+    def em_active(self) -> bool:
+        """Whether EM will act on this server within the hour: on for both, service running, build that has it."""
+        service = self.snapshot.service
+        build = self.build
+        return self.em_state == "Enabled" and service is not None and service.state == "Running" and (build is None or _builds.has_em(build))
+
+
+def survey(task: Task) -> Survey:
+    """Read a task's server. Raises Refused for machines without Exchange 2016, 2019 or SE Mailbox, CmdletError, ConnectionFailure."""
+    organization = organization_of(task)
+    site = str(task.params["site"])
+    snapshot = observe(task.host, site)
+    refuse_unsupported(snapshot)
+    entry = find_server(organization, str(task.params.get("identity") or snapshot.name))
+    if entry is None:
+        task.warn(f"the organization does not list a server named {task.params.get('identity') or snapshot.name}; what Exchange keeps of it is unknown")
+    return Survey(snapshot, organization, entry, site)
+
+
+def verdicts(found: Survey, config_ids: Mapping[str, Sequence[str]] | None = None) -> list[Verdict]:
+    """Return a verdict for each mitigation of the catalogue; ``config_ids`` are a feed's ids by the catalogue's id."""
+    return [
+        verdict(
+            mitigation,
+            found.snapshot.configuration,
+            found.build,
+            blocked_ids=found.blocked,
+            config_ids=tuple((config_ids or {}).get(mitigation.id, ())),
+            problem=found.snapshot.problem,
+            site=found.site,
+        )
+        for mitigation in _catalogue.all()
+    ]
+
+
+def server_facts(found: Survey) -> dict[str, Any]:
+    """Return the shape of ``server_info``'s ``server``."""
+    snapshot, entry, build = found.snapshot, found.entry or {}, found.build
+    product = _builds.product_of(build)
+    return {
+        "name": snapshot.name,
+        "fqdn": entry.get("fqdn"),
+        "product": product or "unknown",
+        "build": _builds.format_build(build) if build else None,
+        "build_name": _builds.build_name(build) if build else None,
+        "os": dict(snapshot.os),
+        "exchange_path": snapshot.exchange_path,
+        "em": {
+            "supported": _builds.has_em(build) if build else bool(entry.get("em_supported")),
+            "state": found.em_state,
+            "organization_enabled": found.organization.get("mitigations_enabled"),
+            "server_enabled": entry.get("mitigations_enabled"),
+            "service": _service(snapshot.service),
+            "applied": list(entry.get("mitigations_applied") or []),
+            "applied_time": entry.get("mitigations_applied_time"),
+            "blocked": list(entry.get("mitigations_blocked") or []),
+            "can_read_newer_feeds": _builds.can_read_newer_feeds(build) if build else None,
+        },
+        "url_rewrite": url_rewrite(snapshot),
+        "rewrite_rules": rewrite_rules(snapshot.configuration, found.site),
+        "configuration_problem": snapshot.problem.message if snapshot.problem else None,
+        "mitigations": [entry.as_dict() for entry in verdicts(found)],
+    }
+
+
+def url_rewrite(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what the server has of URL Rewrite: registry, file, module and section, each for itself (FACTS.md 6)."""
+    support = snapshot.configuration.rewrite if snapshot.configuration else None
+    return {
+        "installed": bool(support and support.declared and support.module and snapshot.url_rewrite.dll),
+        "version": snapshot.url_rewrite.version,
+        "dll_version": snapshot.url_rewrite.dll_version,
+        "module_loaded": support.module if support else None,
+        "section_declared": support.declared if support else None,
+    }
+
+
+def rewrite_rules(configuration: Configuration | None, site: str) -> list[dict[str, Any]]:
+    """Return every rewrite rule in force on a path of the site, once, with the paths it is in force on."""
+    if configuration is None:
+        return []
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    paths = ["/", *configuration.applications_below(site, "/")]
+    for path in paths:
+        try:
+            effective = configuration.effective_rewrite(site, path)
+        except ConfigurationError:
+            continue  # the verdicts carry the reason
+        for rule in (*effective.inbound, *effective.outbound):
+            found.setdefault(rule.origin, _rule(rule))["paths"].append(path)
+    return list(found.values())
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {"rule": rule.name, "kind": rule.kind, "enabled": rule.enabled, "file": rule.file, "line": rule.line, "paths": []}
+
+
+def _service(service: Service | None) -> dict[str, Any] | None:
+    return None if service is None else dataclasses.asdict(service)

@@ -1,0 +1,277 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Support: how the planned edit of one file is made, checked on paper and shown.
+
+Pure. Note that this module util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, RewriteAction, precondition_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND, settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import key
+from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import FileEdit, ParseCheck, Record
+from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Finding, Verdict
+from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import parse
+
+#: What IIS is asked for to parse a section (CMDLETS.md 5).
+FILTERS: Mapping[str, tuple[str, ...]] = {
+    INBOUND: ("/system.webServer/rewrite/rules",),
+    OUTBOUND: ("/system.webServer/rewrite/outboundRules", "/system.webServer/rewrite/outboundRules/preConditions"),
+}
+
+
+@dataclasses.dataclass
+class FileChange:
+    """A file while the plan is made: its draft, the sections touched, the ids it is for. ``exact`` replaces the draft's bytes."""
+
+    draft: Draft
+    sddl: str
+    sections: list[str] = dataclasses.field(default_factory=list)
+    purposes: list[str] = dataclasses.field(default_factory=list)
+    exact: tuple[bytes | None] | None = None
+
+    @property
+    def after(self) -> bytes | None:
+        """The bytes that the plan leaves."""
+        if self.exact is not None:
+            return self.exact[0]
+        return None if self.draft.before is None and self.draft.data == NEW_FILE else self.draft.data
+
+    def note(self, identifier: str, section: str) -> None:
+        """Remember what the change is for."""
+        if identifier not in self.purposes:
+            self.purposes.append(identifier)
+        if section not in self.sections:
+            self.sections.append(section)
+
+
+class Changes:
+    """The files that a plan changes, in the order in which it came to them."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.files: dict[str, FileChange] = {}
+
+    def of(self, file: str) -> FileChange:
+        """Return the change of a file, begun where it is new. Raises Refused for files that are not edited."""
+        if key(file) == key(self.configuration.application_host.path):
+            raise Refused(f"{file}: the rule stands in applicationHost.config, which this collection does not edit; remove it in IIS Manager", "rule_in_application_host", file=file)
+        if key(file) not in self.files:
+            state = self.configuration.state_of(file)
+            self.files[key(file)] = FileChange(Draft(state.path, state.data), state.sddl)
+        return self.files[key(file)]
+
+    def insert(self, mitigation: Mitigation, action: RewriteAction, site: str) -> None:
+        """Plan an action's rules into its file. Raises Refused or ConfigurationError."""
+        configuration = self.configuration
+        file = configuration.file_for(site, action.path)
+        if configuration.state_of(file).data is None and not action.create_file:
+            raise Refused(f"{file} does not exist, but {site}{action.path} cannot work without it; repair the installation first", "file_missing", file=file)
+        change = self.of(file)
+        for rule in action.rules:
+            lock = configuration.lock_on(site, action.path, rule.section, file)
+            if lock is not None:
+                raise Refused(f"{file}: the section {rule.section} is locked for this path by {lock}; unlock it and run again", "section_locked", file=file)
+            _refuse_second_section(change.draft, rule.section, action.place)
+            change.draft.insert(rule.section, action.place, *rule.elements(), action.first)
+            change.note(mitigation.id, rule.section)
+
+    def remove(self, mitigation: Mitigation, rules: Iterable[Rule], site: str, path: str) -> None:
+        """Plan rules, and preconditions that nothing else uses, out of their files. Raises Refused."""
+        wanted = {rule.origin: rule for rule in rules}
+        effective = self.configuration.effective_rewrite(site, path)
+        staying = [rule for rule in effective.outbound if rule.origin not in wanted]
+        used = {found.origin for rule in staying if (found := precondition_of(rule, effective)) is not None}
+        for rule in list(wanted.values()):
+            found = precondition_of(rule, effective) if rule.kind == "outbound" else None
+            if found is not None and found.origin not in used:
+                wanted[found.origin] = found
+        by_file: dict[str, list[Rule]] = {}
+        for rule in wanted.values():
+            by_file.setdefault(rule.file, []).append(rule)
+        for file, group in by_file.items():
+            change = self.of(file)
+            change.draft.remove([_present(change.draft, rule) for rule in group])
+            for rule in group:
+                change.note(mitigation.id, INBOUND if rule.kind == "inbound" else OUTBOUND)
+            if change.draft.before is not None and _is_our_new_file(change.draft.data, change.draft.before):
+                change.exact = (None,)
+
+    def restore(self, file: str, data: bytes | None) -> None:
+        """Plan exact bytes for a file."""
+        self.of(file).exact = (data,)
+
+    def result(self) -> Configuration:
+        """Return the configuration as the plan leaves it."""
+        configuration = self.configuration
+        for change in self.files.values():
+            configuration = configuration.with_file(change.draft.file, change.after)
+        return configuration
+
+    def edits(self) -> tuple[FileEdit, ...]:
+        """Return the finished edits, those that change nothing left out."""
+        return tuple(self._edit(change) for change in self.files.values() if change.after != change.draft.before)
+
+    def _edit(self, change: FileChange) -> FileEdit:
+        draft, after = change.draft, change.after
+        splices = draft.splices() if change.exact is None else _whole(draft.before or b"", after or b"")
+        places = self.configuration.places_reading(draft.file)
+        checks = tuple(ParseCheck(text, pspath(site, path)) for section in change.sections for site, path in places for text in FILTERS[section])
+        return FileEdit(draft.file, draft.before, after, change.sddl, tuple(change.purposes), splices, checks)
+
+    def refuse_breaking(self) -> None:
+        """Work the plan out on paper. Raises Refused where IIS would answer 500.19 on a path that works today, ConfigurationError where it cannot be known."""
+        result = self.result()
+        for change in self.files.values():
+            for site, path in self.configuration.places_reading(change.draft.file):
+                now = {(p.kind, p.message.casefold()) for p in self.configuration.effective_rewrite(site, path).problems if p.fatal}
+                for problem in result.effective_rewrite(site, path).problems:
+                    if problem.fatal and not now:
+                        raise Refused(f"{site}{path} would answer 500.19 after this change: {problem.message}", "would_break", path=path, file=problem.file, line=problem.line)
+
+
+def pspath(site: str, path: str) -> str:
+    """Return the path by which IIS's cmdlets know a place, without the IIS: drive (CMDLETS.md 5)."""
+    return f"MACHINE/WEBROOT/APPHOST/{site}{path}".rstrip("/")
+
+
+def digest(data: bytes | None) -> str | None:
+    """Return the SHA-256 of bytes, None for no file."""
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _whole(before: bytes, after: bytes) -> tuple[Splice, ...]:
+    """Return the one splice between two texts that keeps what they begin and end with."""
+    head = 0
+    while head < min(len(before), len(after)) and before[head] == after[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
+        tail += 1
+    splice = Splice(head, before[head : len(before) - tail], after[head : len(after) - tail])
+    return (splice,) if splice.removed or splice.inserted else ()
+
+
+def _refuse_second_section(draft: Draft, section: str, place: str) -> None:
+    """Refuse where the file sets the section elsewhere for its own path: IIS would find it twice."""
+    for setting in settings(draft.document(), section):
+        block = setting.location is not None and is_block(setting.location)
+        if setting.target == () and (block if place == "root" else not block):
+            where = "at the top level" if setting.location is None else "in a location block"
+            raise Refused(
+                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> stands there already, {where}; a second one elsewhere in the file is not allowed. "
+                "Move those rules or remove them, then run again",
+                "section_twice",
+                file=draft.file,
+                line=setting.element.line,
+            )
+        if setting.target == () and "configSource" in setting.element.attributes:
+            raise Refused(
+                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> lives in {setting.element.attributes['configSource']}, which this collection does not edit",
+                "section_elsewhere",
+                file=draft.file,
+                line=setting.element.line,
+            )
+
+
+def _present(draft: Draft, rule: Rule) -> tuple[int, int]:
+    """Return where a rule of the original file stands in the draft."""
+    shift = 0
+    for splice in draft.splices():
+        if splice.start <= rule.span[0]:
+            shift += len(splice.inserted) - len(splice.removed)
+    return rule.span[0] + shift, rule.span[1] + shift
+
+
+def _is_our_new_file(now: bytes, before: bytes) -> bool:
+    """Say whether a file that a removal leaves empty is one that this collection had created."""
+    return now == NEW_FILE and before != NEW_FILE
+
+
+def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configuration, site: str | None, foreign: bool) -> dict[int, list[Rule]]:
+    """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
+    found: dict[int, list[Rule]] = {}
+    for index, (action, finding) in enumerate(zip(mitigation.actions, verdict.findings)):
+        effective = configuration.effective_rewrite(site or action.site, action.path)
+        rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
+        known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}
+        seconds = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules]
+        rules += [rule for rule in seconds if rule.origin not in known and mitigation.names.maker(rule.name) != "other"]
+        used = {p.origin for rule in effective.outbound if (p := precondition_of(rule, effective)) is not None}
+        rules += [rule for rule in effective.preconditions if mitigation.names.maker(rule.name) != "other" and rule.origin not in used]
+        if rules:
+            found[index] = list({rule.origin: rule for rule in rules}.values())
+    return found
+
+
+def by_journal(change: FileChange, journal: Sequence[Record]) -> list[bytes | None]:
+    """Return the earlier states of a file that the journal can prove, the oldest first.
+
+    The walk goes back while the present bytes are what an operation left, and only through operations made for the ids that
+    this plan removes.
+    """
+    states: list[bytes | None] = []
+    present = change.draft.before
+    ours = set(change.purposes)
+    for record in reversed(journal):
+        if key(record.path) != key(change.draft.file):
+            continue
+        if record.after != present or not set(record.mitigations) <= ours:
+            break
+        present = record.before
+        states.insert(0, present)
+    return states
+
+
+def diff_of(edits: Sequence[FileEdit]) -> list[dict[str, str]]:
+    """Return what check mode and a real run show: the elements of rewrite sections that go or come, and nothing else of the file."""
+    found = []
+    for edit in edits:
+        before, after = _elements(edit.path, edit.before), _elements(edit.path, edit.after)
+        gone = _minus(before, after)
+        come = _minus(after, before)
+        header = f"{edit.path} ({', '.join(edit.purposes)})"
+        found.append({"before": "".join(f"{text}\n" for text in gone), "after": "".join(f"{text}\n" for text in come), "before_header": header, "after_header": header})
+    return found
+
+
+def _elements(file: str, data: bytes | None) -> list[str]:
+    if data is None:
+        return []
+    try:
+        document = parse(data, file)
+    except ConfigurationError:
+        return []
+    texts = []
+    for section in (INBOUND, OUTBOUND):
+        for setting in settings(document, section):
+            children = [child for child in setting.element.children if child.tag == "rule"]
+            children += [child for holder in setting.element.all("preConditions") for child in holder.all("preCondition")]
+            texts += [document.source(child).replace("\r\n", "\n") for child in children]
+    return texts
+
+
+def _minus(texts: Sequence[str], others: Sequence[str]) -> list[str]:
+    left = collections.Counter(others)
+    result = []
+    for text in texts:
+        if left[text]:
+            left[text] -= 1
+        else:
+            result.append(text)
+    return result
+
+
+def lasting_loss(finding: Finding) -> bool:
+    """Say whether a finding cannot be cured by writing the rule anew, because levels below take it away."""
+    return bool(finding.active and finding.lost)

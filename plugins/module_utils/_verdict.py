@@ -1,0 +1,274 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stage verdict: what is the case with one mitigation on one server, in closed vocabularies, never one boolean.
+
+Detection is by behaviour, not by rule name; the name only tells the maker (FACTS.md 2.2, 2.4). What cannot be read is
+``unknown`` with the place, never absent. Pure. Note that this module util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import related
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+    ROOT,
+    InboundRule,
+    Mitigation,
+    OutboundRule,
+    Revision,
+    RewriteAction,
+    precondition_of,
+)
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Problem, Rule
+
+#: Worst first: a mitigation of several rules is in the worst state of them.
+STATES = ("unknown", "conflicting", "disabled", "absent", "applied", "unsupported")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What was found of one action: rules that do the job, the same switched off, known names that do something else.
+
+    ``lost`` are applications that should inherit the rule and do not; ``earlier`` those of ``misnamed`` that are published
+    earlier revisions.
+    """
+
+    state: str
+    reason: str | None
+    active: tuple[Rule, ...] = ()
+    inactive: tuple[Rule, ...] = ()
+    misnamed: tuple[Rule, ...] = ()
+    lost: tuple[str, ...] = ()
+    earlier: tuple[Rule, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that speak for the state."""
+        return self.active or self.inactive or self.misnamed
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The verdict on one mitigation; ``as_dict`` is its public shape, ``findings`` what the plan works from."""
+
+    id: str
+    cve: str | None
+    kind: str
+    title: str | None
+    state: str
+    needed: str
+    blocked: bool | None
+    blocked_ids: tuple[str, ...]
+    maker: str | None
+    breaks: tuple[str, ...]
+    block_can_be_lifted: bool
+    reason: str | None
+    evidence: tuple[dict[str, Any], ...]
+    duplicates: tuple[dict[str, Any], ...]
+    highest_applicable: dict[str, str]
+    code_fix: str | None
+    side_effects: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    problem: ConfigurationError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the shape that modules return."""
+        return {
+            "id": self.id,
+            "cve": self.cve,
+            "kind": self.kind,
+            "title": self.title,
+            "state": self.state,
+            "needed": self.needed,
+            "blocked": self.blocked,
+            "blocked_ids": list(self.blocked_ids),
+            "maker": self.maker,
+            "breaks": list(self.breaks),
+            "block_can_be_lifted": self.block_can_be_lifted,
+            "reason": self.reason,
+            "evidence": [dict(entry) for entry in self.evidence],
+            "duplicates": [dict(entry) for entry in self.duplicates],
+            "highest_applicable": dict(self.highest_applicable),
+            "code_fix": self.code_fix,
+            "side_effects": list(self.side_effects),
+        }
+
+
+def verdict(
+    mitigation: Mitigation,
+    configuration: Configuration | None,
+    build: Build | None,
+    blocked_ids: Iterable[str] | None = None,
+    config_ids: Sequence[str] = (),
+    problem: ConfigurationError | None = None,
+    site: str | None = None,
+) -> Verdict:
+    """Return the verdict on a mitigation.
+
+    ``blocked_ids`` is the server's MitigationsBlocked, None where it is not known; ``config_ids`` are the feed's ids for this
+    mitigation (default: its own). Without a configuration the state is unknown for the reason in ``problem``. ``site`` stands
+    in for the catalogue's where the site was renamed.
+    """
+    findings: tuple[Finding, ...] = ()
+    breaks: tuple[str, ...] = ()
+    if configuration is not None:
+        try:
+            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.actions)
+            breaks = _breaks(mitigation, findings, configuration, site)
+        except ConfigurationError as error:
+            problem, findings = error, ()
+    elif problem is None:
+        problem = ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
+    if findings:
+        worst = min(findings, key=lambda finding: STATES.index(finding.state))
+        state, reason = worst.state, worst.reason
+        rules = [rule for finding in findings for rule in finding.rules]
+        maker = mitigation.names.maker(worst.rules[0].name) if worst.rules else None
+        evidence = tuple(dict(rule.evidence()) for rule in rules)
+    else:
+        assert problem is not None
+        state, reason, maker = "unknown", problem.message, None
+        evidence = ({"file": problem.details.get("file"), "line": problem.details.get("line"), "rule": None, "location": None},)
+    needed = mitigation.needed(build)
+    blocking = _blocking(blocked_ids, config_ids or (mitigation.id,))
+    bounds = mitigation.applicability.get(product_of(build) or "")
+    fix = bounds.code_fix(build) if bounds is not None and build is not None else None
+    return Verdict(
+        id=mitigation.id,
+        cve=mitigation.cve,
+        kind=mitigation.kind,
+        title=mitigation.title,
+        state=state,
+        needed=needed,
+        blocked=None if blocking is None else bool(blocking),
+        blocked_ids=blocking or (),
+        maker=maker,
+        breaks=breaks,
+        block_can_be_lifted=bool(blocking) and needed == "no",
+        reason=reason,
+        evidence=evidence,
+        duplicates=tuple(_duplicate(mitigation, rule) for finding in findings if len(finding.active) > 1 for rule in finding.active),
+        highest_applicable={} if bounds is None else {name: format_build(value) for name, value in bounds.highest_applicable().items()},
+        code_fix=None if fix is None else format_build(fix),
+        side_effects=tuple(effect.text for effect in mitigation.side_effects),
+        findings=findings,
+        problem=problem if state == "unknown" else None,
+    )
+
+
+def unsupported(identifier: str, blocked_ids: Iterable[str] | None = None) -> Verdict:
+    """Return the verdict on an id that the catalogue lacks: nothing is guessed (DESIGN.md 4)."""
+    blocking = _blocking(blocked_ids, (identifier,))
+    return Verdict(
+        id=identifier,
+        cve=None,
+        kind="unsupported",
+        title=None,
+        state="unsupported",
+        needed="unknown",
+        blocked=None if blocking is None else bool(blocking),
+        blocked_ids=blocking or (),
+        maker=None,
+        breaks=(),
+        block_can_be_lifted=False,
+        reason=f"the catalogue of this version does not know {identifier}; update the collection, or see the advisory",
+        evidence=(),
+        duplicates=(),
+        highest_applicable={},
+        code_fix=None,
+        side_effects=(),
+    )
+
+
+def _blocking(blocked_ids: Iterable[str] | None, config_ids: Sequence[str]) -> tuple[str, ...] | None:
+    if blocked_ids is None:
+        return None
+    return tuple(blocked for blocked in blocked_ids if any(related(blocked, identifier) for identifier in config_ids))
+
+
+def _duplicate(mitigation: Mitigation, rule: Rule) -> dict[str, Any]:
+    return {"rule": rule.name, "maker": mitigation.names.maker(rule.name), "file": rule.file, "line": rule.line}
+
+
+def examine(mitigation: Mitigation, action: RewriteAction, configuration: Configuration, site: str) -> Finding:
+    """Look for one action's rules where they have to be in force. Raises ConfigurationError where a file cannot be understood."""
+    return min((_examine_rule(mitigation, action, rule, configuration, site) for rule in action.rules), key=lambda finding: STATES.index(finding.state))
+
+
+def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: InboundRule | OutboundRule, configuration: Configuration, site: str) -> Finding:
+    effective = configuration.effective_rewrite(site, action.path)
+    same = [rule for rule in wanted.candidates(effective) if wanted.same_behaviour(rule, effective)]
+    active = tuple(rule for rule in same if rule.enabled)
+    inactive = tuple(rule for rule in same if not rule.enabled)
+    known = [rule for rule in wanted.candidates(effective) if rule not in same and mitigation.names.maker(rule.name) != "other"]
+    misnamed = tuple(known)
+    earlier = tuple(rule for rule in misnamed if _revision(action, rule, effective) is not None)
+    below = configuration.applications_below(site, action.path) if action.place == ROOT else []
+    lost = []
+    for path in below:
+        inherited = configuration.effective_rewrite(site, path)
+        if not any(rule.enabled and wanted.same_behaviour(rule, inherited) for rule in wanted.candidates(inherited)):
+            lost.append(path)
+    if active and not configuration.rewrite.module:
+        return Finding("disabled", "the rule is there, but the module RewriteModule is not loaded, so nothing carries it out", (), active + inactive, misnamed, (), earlier)
+    if active and lost:
+        reason = _lost(configuration, site, lost, active)
+        if all(mitigation.names.maker(rule.name) == "other" for rule in active):
+            return Finding("absent", reason, (), inactive, misnamed, tuple(lost), earlier)
+        return Finding("conflicting", reason, active, inactive, misnamed, tuple(lost), earlier)
+    if active:
+        return Finding("applied", None, active, inactive, misnamed, (), earlier)
+    if inactive:
+        return Finding("disabled", f"the rule {inactive[0].name!r} is switched off ({inactive[0].file}, line {inactive[0].line})", (), inactive, misnamed, (), earlier)
+    if misnamed:
+        return Finding("conflicting", _misnamed(action, misnamed[0], effective), (), (), misnamed, (), earlier)
+    return Finding("absent", None)
+
+
+def _lost(configuration: Configuration, site: str, lost: Sequence[str], active: Sequence[Rule]) -> str:
+    for path in lost:
+        for rule, file, line in configuration.effective_rewrite(site, path).dropped:
+            if rule.origin in {r.origin for r in active}:
+                return f"the rule {rule.name!r} is taken away below: {file}, line {line}; it is not in force on {', '.join(lost)}"
+    return f"the rule {active[0].name!r} does not reach {', '.join(lost)} ({active[0].file}, line {active[0].line})"
+
+
+def _misnamed(action: RewriteAction, rule: Rule, effective: Effective) -> str:
+    place = f"{rule.file}, line {rule.line}"
+    revision = _revision(action, rule, effective)
+    if revision is not None:
+        return f"the rule {rule.name!r} is an earlier revision that does not suffice ({revision.weakness}): {place}"
+    return f"the rule {rule.name!r} has a name of this mitigation but does something else: {place}"
+
+
+def _revision(action: RewriteAction, rule: Rule, effective: Effective) -> Revision | None:
+    return next((revision for revision in action.earlier if revision.rule.same_behaviour(rule, effective)), None)
+
+
+def _breaks(mitigation: Mitigation, findings: Sequence[Finding], configuration: Configuration, site: str | None) -> tuple[str, ...]:
+    """Return the paths where IIS answers 500.19 because of a rule of this mitigation."""
+    broken: dict[str, None] = {}
+    for action, finding in zip(mitigation.actions, findings):
+        rules = finding.active + finding.inactive + finding.misnamed
+        name = site or action.site
+        for path in [action.path, *configuration.applications_below(name, action.path)]:
+            effective = configuration.effective_rewrite(name, path)
+            if any(_concerns(problem, mitigation, rules, configuration.effective_rewrite(name, action.path)) for problem in effective.problems):
+                broken[path] = None
+    return tuple(broken)
+
+
+def _concerns(problem: Problem, mitigation: Mitigation, rules: Sequence[Rule], effective: Effective) -> bool:
+    if not problem.fatal:
+        return False
+    if not problem.rules:
+        return problem.file.lower() in {rule.file.lower() for rule in rules}
+    origins = {rule.origin for rule in rules}
+    origins |= {found.origin for rule in rules if (found := precondition_of(rule, effective)) is not None}
+    return any(rule.origin in origins or mitigation.names.maker(rule.name) != "other" for rule in problem.rules)

@@ -1,0 +1,36 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the filters share: plain values in, and text out that Ansible never takes for a template.
+
+Note that this plugin util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible.utils.unsafe_proxy import wrap_var
+
+
+def plain(value: Any, name: str) -> Any:
+    """Return a value without the marks Ansible puts on strings and containers; fail with a sentence for anything else."""
+    try:
+        return json.loads(json.dumps(value, default=str))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: the value is not made of plain lists and dictionaries: {exc}") from exc
+
+
+def report_of(value: Any, name: str) -> dict[str, Any]:
+    """Return the report that report_rows made, or fail with a sentence."""
+    report = plain(value, name)
+    if not isinstance(report, dict) or report.get("schema") != 1 or "servers" not in report:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: expected what exchange.mitigation.report_rows returns.")
+    return report
+
+
+def untrusted(value: Any) -> Any:
+    """Return a value marked so that nothing in it is ever templated: it holds text of servers and feeds."""
+    return wrap_var(value)

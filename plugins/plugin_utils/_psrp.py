@@ -1,0 +1,169 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One PowerShell pipeline of cmdlets and typed parameters over a pypsrp pool, and what the server wrote, in order.
+
+pypsrp leaves some values as raw XML and drops others (WINRM.md C). So its serializer is replaced by a Recorder that
+keeps the XML of every output and error message in their order of arrival, for the collection's own decoder.
+Note that this plugin util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, decode, plain, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
+
+#: None without pypsrp; require("pypsrp") raises MissingLibrary before any of them is used.
+complex_objects = optional("pypsrp.complex_objects")
+messages = optional("pypsrp.messages")
+powershell = optional("pypsrp.powershell")
+serializer = optional("pypsrp.serializer")
+Serializer: Any = getattr(serializer, "Serializer", object)
+
+OUTPUT = "output"
+ERROR = "error"
+
+#: ErrorCategory (System.Management.Automation), by its number.
+CATEGORIES = (
+    "NotSpecified", "OpenError", "CloseError", "DeviceError", "DeadlockDetected", "InvalidArgument", "InvalidData", "InvalidOperation", "InvalidResult",
+    "InvalidType", "MetadataError", "NotImplemented", "NotInstalled", "ObjectNotFound", "OperationStopped", "OperationTimeout", "SyntaxError",
+    "ParserError", "PermissionDenied", "ResourceBusy", "ResourceExists", "ResourceUnavailable", "ReadError", "WriteError", "FromStdErr", "SecurityError",
+    "ProtocolError", "ConnectionError", "AuthenticationError", "LimitsExceeded", "QuotaExceeded", "NotEnabled",
+)
+
+#: Host methods that wait for an answer (MS-PSRP 2.2.3.17): ReadLine, secure ReadLine, Prompt, PromptForCredential twice, PromptForChoice.
+PROMPTS = (11, 12, 23, 24, 25, 26)
+
+
+class Recorder(Serializer):  # type: ignore[misc]
+    """pypsrp's serializer, except that output and error messages are kept as XML instead of being decoded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, str]] = []
+        self.prompts: list[int] = []
+
+    def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
+        """Decode a message, or keep it; ``element`` is text for a whole message and an element for a part of one."""
+        if not isinstance(element, str):
+            return super().deserialize(element, metadata, clear)
+        if metadata is None:
+            self.events.append((OUTPUT, element))
+            return None
+        if metadata.object is messages.ErrorRecordMessage:
+            self.events.append((ERROR, element))
+            return messages.ErrorRecordMessage()
+        if metadata.object is messages.PipelineState:
+            message = decode(element)
+            if message.get("ExceptionAsErrorRecord") is not None:
+                self.events.append((ERROR, element))
+            return messages.PipelineState(state=message.get("PipelineState"))
+        if metadata.object is messages.PipelineHostCall:
+            method = plain(decode(element).get("mi"))
+            if method in PROMPTS:
+                self.prompts.append(method)
+        return super().deserialize(element, metadata, clear)
+
+
+def record(pool: Any) -> Recorder:
+    """Make a pool record what the server writes, and return the recorder."""
+    recorder = Recorder()
+    recorder.cipher = pool._serializer.cipher  # pylint: disable=protected-access
+    pool._serializer = recorder  # pylint: disable=protected-access
+    pool._fragmenter.serializer = recorder  # pylint: disable=protected-access
+    return recorder
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a pipeline ended: decoded events in order of arrival, whether it failed or was stopped, whether it asked for input."""
+
+    events: tuple[tuple[str, Any], ...]
+    failed: bool
+    prompted: bool
+
+    @property
+    def objects(self) -> tuple[Any, ...]:
+        """The outputs."""
+        return tuple(value for kind, value in self.events if kind == OUTPUT)
+
+    @property
+    def errors(self) -> tuple[ErrorRecord, ...]:
+        """The error records, non-terminating ones too: a pipeline with them may well say Completed."""
+        return tuple(value for kind, value in self.events if kind == ERROR)
+
+
+class Pipeline:
+    """One pipeline in a pool; ``id`` is kept, because the server counts it until it is terminated or its shell deleted."""
+
+    def __init__(self, pool: Any, recorder: Recorder, statements: Sequence[Statement]) -> None:
+        self.pool = pool
+        self.recorder = recorder
+        self.shell = powershell.PowerShell(pool)
+        for position, statement in enumerate(statements):
+            if position:
+                self.shell.add_statement()
+            for call in statement:
+                self._add(call)
+
+    def _add(self, call: Call) -> None:
+        self.shell.add_cmdlet(call.cmdlet)
+        for name, value in call.parameters.items():
+            self.shell.add_parameter(name, wire(value))
+
+    def run(self) -> Outcome:
+        """Run it to its end. Raises what the transport raises."""
+        self.recorder.events.clear()
+        self.recorder.prompts.clear()
+        self.shell.begin_invoke()
+        while self.shell.state == complex_objects.PSInvocationState.RUNNING:
+            self.shell.poll_invoke()
+            if self.recorder.prompts:
+                self.shell.stop()
+        events = tuple((kind, decode(xml) if kind == OUTPUT else error_record(decode(xml))) for kind, xml in self.recorder.events)
+        return Outcome(events, self.shell.state != complex_objects.PSInvocationState.COMPLETED, bool(self.recorder.prompts))
+
+    def terminate(self) -> None:
+        """Tell the server that the finished pipeline is not needed any more."""
+        command = self.shell._command_id or self.shell.id  # pylint: disable=protected-access
+        self.pool.shell.signal(powershell.SignalCode.TERMINATE, command)
+        self.pool.pipelines.pop(self.shell.id, None)
+
+
+def wire(value: Any) -> Any:
+    """Return a value in the type that pypsrp sends as meant: bytes as BA, bool as B, list as LST, None as Nil."""
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        number = int(value)
+        return number if -(2**31) <= number < 2**31 else serializer.TaggedValue("I64", number)
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {wire(key): wire(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [wire(item) for item in value]
+    return value
+
+
+def error_record(message: Any) -> ErrorRecord:
+    """Return the error record of a decoded ERROR_RECORD or PIPELINE_STATE message (MS-PSRP 2.2.2.20, 2.2.2.21)."""
+    found = message.get("ExceptionAsErrorRecord") if isinstance(message, PSObject) and message.has("ExceptionAsErrorRecord") else message
+    if not isinstance(found, PSObject):
+        return ErrorRecord(text(found) or "an error without a text", "", CATEGORIES[0], "", "")
+    exception = found.get("Exception")
+    name = exception.type_names[0] if isinstance(exception, PSObject) and exception.type_names else str(found.get("ErrorCategory_Reason") or "")
+    shown = found.get("ErrorDetails_Message") or (exception.get("Message") if isinstance(exception, PSObject) else text(exception)) or found.to_string
+    number = found.get("ErrorCategory_Category")
+    category = CATEGORIES[number] if isinstance(number, int) and 0 <= number < len(CATEGORIES) else CATEGORIES[0]
+    target = text(found.get("TargetObject")) or str(found.get("ErrorCategory_TargetName") or "")
+    return ErrorRecord(str(shown or ""), str(found.get("FullyQualifiedErrorId") or ""), category, name.removeprefix("Deserialized."), target)

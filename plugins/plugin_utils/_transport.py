@@ -1,0 +1,220 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Links to an endpoint: an open runspace pool over the task's connection, and how to let go of it.
+
+A link is used until its first fault and then abandoned: neither pywinrm nor pypsrp can go on after a lost encrypted
+connection, because they seal with the old key (WINRM.md B).
+Note that this plugin util is private to the collection and may change at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify, never_connected
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import Recorder, record
+
+#: None without the library; require() raises MissingLibrary before any of them is used.
+pypsrp_exceptions = optional("pypsrp.exceptions")
+powershell = optional("pypsrp.powershell")
+pypsrp_wsman = optional("pypsrp.wsman")
+winrm_exceptions = optional("winrm.exceptions")
+
+#: Seconds that the cleanup after a fault may take for each of its two or three requests.
+CLEANUP_TIMEOUT = 5
+
+#: Stands in for the cmd shell that the winrm plugin would open although nothing uses it.
+NO_SHELL = "not opened"
+
+
+class OneTry:
+    """A transport for pypsrp's WSMan that sends every message once: a lost answer is never asked for again."""
+
+    def __init__(self, transport: Any, answered: bool = False) -> None:
+        self.transport = transport
+        self.answered = answered
+
+    @property
+    def endpoint(self) -> str:
+        """The URL."""
+        return str(self.transport.endpoint)
+
+    def send(self, message: bytes, **dummy: Any) -> bytes:
+        """Return the answer to one WS-Management message."""
+        answer: bytes = self.transport.send(message)
+        self.answered = True
+        return answer
+
+    def renew(self) -> None:
+        """Forget the connection and its keys; the next message authenticates anew, with the cleanup's time limit."""
+        self.close()
+        self.transport.session = None
+        self.transport.encryption = None
+        self.transport.connection_timeout = self.transport.read_timeout = CLEANUP_TIMEOUT
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(Exception):
+            self.transport.close()
+
+
+class PywinrmTransport:
+    """pywinrm's transport under pypsrp's WSMan: kinit, certificates, CredSSP and proxies are as the inventory has them."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.answered = False
+
+    @property
+    def endpoint(self) -> str:
+        """The URL."""
+        return str(self.transport.endpoint)
+
+    def send(self, message: bytes, **dummy: Any) -> bytes:
+        """Return the answer to one WS-Management message; faults are raised as pypsrp expects them."""
+        try:
+            answer: bytes = self.transport.send_message(message)
+            self.answered = True
+            return answer
+        except winrm_exceptions.WinRMTransportError as exc:
+            raise pypsrp_exceptions.WinRMTransportError(exc.protocol, exc.code, exc.response_text) from exc
+        except winrm_exceptions.AuthenticationError as exc:
+            raise pypsrp_exceptions.AuthenticationError(str(exc)) from exc
+
+    def renew(self) -> None:
+        """Forget the connection and its keys; the next message authenticates anew, with the cleanup's time limit."""
+        self.close()
+        self.transport.session = None
+        self.transport.encryption = None
+        self.transport.read_timeout_sec = CLEANUP_TIMEOUT
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(Exception):
+            self.transport.close_session()
+
+
+class Link:
+    """An open pool of one runspace. ``recorder`` holds what the server wrote."""
+
+    def __init__(self, pool: Any, recorder: Recorder) -> None:
+        self.pool = pool
+        self.recorder = recorder
+
+    def close(self) -> None:
+        """Close the pool and the connection; deleting the shell ends its pipelines too."""
+        try:
+            self.pool.close()
+        finally:
+            self.release()
+
+    def abandon(self, exc: BaseException | None = None) -> None:
+        """After a fault or an interruption: delete the shell over a fresh connection, once, and ignore what comes of it.
+
+        Without it the server keeps the session until it is idle for minutes or hours, and it counts against the quotas.
+        Where the fault shows that no message ever arrived, there is nothing to delete.
+        """
+        wsman = self.pool.connection
+        arrived = wsman.transport.answered or not isinstance(exc, Exception) or not never_connected(classify(exc, ""))
+        try:
+            if arrived and self.pool.shell.id:  # chosen here, so it is known even where the answer to its creation was lost
+                wsman.transport.renew()
+                wsman.operation_timeout = CLEANUP_TIMEOUT
+                selectors = pypsrp_wsman.SelectorSet()
+                selectors.add_option("ShellId", self.pool.shell.id)
+                with contextlib.suppress(Exception):
+                    wsman.delete(self.pool.shell.resource_uri, selector_set=selectors)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Close the connection without a message."""
+        self.pool.connection.transport.close()
+
+
+def exchange_link(arguments: Mapping[str, Any], configuration: str) -> Link:
+    """Open a pool through pypsrp's own transport. ``arguments`` are WSMan's."""
+    wsman = pypsrp_wsman.WSMan(**arguments)
+    wsman.transport = OneTry(wsman.transport)
+    return _opened(powershell.RunspacePool(wsman, configuration_name=configuration), Link)
+
+
+class WinrmLink(Link):
+    """A pool over a live connection of Ansible's winrm plugin."""
+
+    def __init__(self, pool: Any, recorder: Recorder, connection: Any = None) -> None:
+        super().__init__(pool, recorder)
+        self.connection = connection
+
+    def release(self) -> None:
+        """Close the HTTP connection and leave the plugin as if it had never connected."""
+        with contextlib.suppress(Exception):
+            self.connection.close()
+        super().release()
+
+
+def winrm_link(connection: Any, configuration: str) -> Link:
+    """Open a pool over a connection of Ansible's winrm plugin.
+
+    The plugin opens a cmd shell while connecting, to find the transport that works. With a single transport there is
+    nothing to find, so the shell (a request here, a process on the server) is left out.
+    """
+    single = len(connection.get_option("transport") or [None]) == 1
+    spared = single and not connection.protocol and not connection.shell_id
+    if spared:
+        connection.shell_id = NO_SHELL
+    try:
+        connection._connect()  # pylint: disable=protected-access
+    finally:
+        if spared:
+            connection.shell_id = None
+    protocol = connection.protocol
+    # The arguments only satisfy the constructor: the transport that it makes is replaced before it is used.
+    wsman = pypsrp_wsman.WSMan("localhost", auth="basic", username="unused", password="unused", ssl=True, operation_timeout=protocol.operation_timeout_sec)
+    wsman.transport = PywinrmTransport(protocol.transport)
+    return _opened(powershell.RunspacePool(wsman, configuration_name=configuration), WinrmLink, connection)
+
+
+class PsrpLink(Link):
+    """The pool of a live connection of Ansible's psrp plugin."""
+
+    def __init__(self, pool: Any, recorder: Recorder, connection: Any = None) -> None:
+        super().__init__(pool, recorder)
+        self.connection = connection
+
+    def release(self) -> None:
+        """Close the HTTP connection and leave the plugin as if it had never connected."""
+        super().release()
+        self.connection.runspace = None
+        with contextlib.suppress(Exception):
+            self.connection.close()
+
+
+def psrp_link(connection: Any) -> Link:
+    """Take the pool of a connection of Ansible's psrp plugin; its session configuration is the connection's own."""
+    try:
+        connection._connect()  # pylint: disable=protected-access
+    except BaseException as exc:
+        # The plugin keeps a pool that failed to open, and would take it for an open one the next time.
+        if connection.runspace is not None:
+            connection.runspace.connection.transport = OneTry(connection.runspace.connection.transport, connection.runspace.shell.opened)
+            PsrpLink(connection.runspace, Recorder(), connection).abandon(exc)
+        raise
+    pool = connection.runspace
+    pool.host = None  # nobody answers prompts: with a host the server would wait for an answer, without one it refuses
+    pool.connection.transport = OneTry(pool.connection.transport, answered=True)
+    return PsrpLink(pool, record(pool), connection)
+
+
+def _opened(pool: Any, kind: Any, *more: Any) -> Link:
+    link: Link = kind(pool, record(pool), *more)
+    try:
+        pool.open()
+    except BaseException as exc:
+        link.abandon(exc)
+        raise
+    return link

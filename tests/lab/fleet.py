@@ -1,0 +1,207 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fleet of simulated Exchange servers with what they share: organisation, feed, certificates, users, access log, faults."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pathlib
+import pkgutil
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from . import builds, cmdlets_exchange, em, feed, httpd, inventory, stock
+from .accesslog import AccessLog
+from .faults import Faults
+from .kernel import LabRefusal
+from .machine import Machine
+from .organization import Organization
+from .pki import Pki
+from .shells import SessionBudget
+from .templates import Template
+
+ADMIN, VIEWER = "LAB\\admin", "LAB\\viewer"
+
+for _module in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)]):
+    if _module.name.startswith("cmdlets_"):
+        importlib.import_module(f"{__package__}.{_module.name}")
+
+
+class Fleet:
+    """Servers, made by the constructor and reachable between ``start`` and ``stop`` (or inside ``with``).
+
+    ``servers``: how many of the default plan, or a plan. ``state``: the folder of everything; without one a temporary folder
+    that ``stop`` removes. ``em``: off, or a variant of ``em.VARIANTS`` that runs every ``em_seconds``. ``faults``: names as on
+    the command line. ``lag``: seconds until the other domain controller knows. ``mitigations_enabled``: the organisation's first value.
+    """
+
+    def __init__(
+        self,
+        servers: int | Sequence[builds.ServerPlan] = 3,
+        state: str | os.PathLike[str] | None = None,
+        *,
+        template: str | os.PathLike[str] | None = None,
+        port_base: int | None = None,
+        access_log: str | os.PathLike[str] | None = None,
+        em: str = "off",
+        em_seconds: float = 3.0,
+        faults: Sequence[str] = (),
+        lag: float = 0.25,
+        mitigations_enabled: bool | None = True,
+        serialization: str = "default",
+    ) -> None:
+        self._temporary = state is None
+        self.state = pathlib.Path(tempfile.mkdtemp(prefix="exchange-lab-") if state is None else state).resolve()
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.port_base = port_base
+        self.em_behaviour = _behaviour(em)
+        self.em_seconds = em_seconds
+        self.refusals: list[str] = []
+        self.access_log = AccessLog(access_log)
+        self.faults = Faults()
+        self.sessions = SessionBudget()
+        self.scripts_received = 0
+        self.admin, self.viewer = ADMIN, VIEWER
+        self.roles = {ADMIN.lower(): cmdlets_exchange.ADMINISTRATOR, VIEWER.lower(): cmdlets_exchange.VIEWER}
+        self.users = self._credentials()
+        self.pki = Pki(self.state / "pki")
+        self.feed = feed.Feed(self.pki, self.state / "feed", self.access_log.write, port=0 if port_base is None else port_base + 9)
+        self.plans = {plan.name: plan for plan in (builds.default_plan(servers) if isinstance(servers, int) else servers)}
+        self.organization = Organization(lag, mitigations_enabled, serialization)
+        for plan in self.plans.values():
+            self.organization.add(plan)
+        self.organization.keep(self.state / "organization.json")
+        for folder in ("state", "journal"):
+            (self.state / "controller" / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.template = Template(pathlib.Path(template)) if template is not None else None
+        self.machines = [self._machine(plan) for plan in self.plans.values()]
+        for text in faults:
+            self.fault(text)
+        self.ports: dict[str, dict[str, int]] = {}
+        self._server: httpd.Server | None = None
+        self._stopping = threading.Event()
+        self._cycles: threading.Thread | None = None
+
+    # -- making
+
+    def _credentials(self) -> dict[str, str]:
+        path = self.state / "credentials.json"
+        if path.exists():
+            return {str(name): str(word) for name, word in json.loads(path.read_text("utf-8")).items()}
+        users = {name: f"Lab-{secrets.token_urlsafe(18)}" for name in (ADMIN, VIEWER)}
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(users, stream, indent=1)
+        return users
+
+    def _machine(self, plan: builds.ServerPlan) -> Machine:
+        directory = self.state / "servers" / plan.name
+        fresh = not (directory / "state.json").exists()
+        machine = Machine(directory, self)
+        if fresh:
+            try:
+                stock.build(machine, plan, self.template)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+        machine.users = dict(self.users)
+        files = self.pki.server(machine.name, [machine.fqdn, machine.name.lower()], [machine.address])
+        setattr(machine, "tls", (files.certificate, files.key))  # noqa: B010 (read by httpd, which knows no Machine)
+        return machine
+
+    @property
+    def password(self) -> str:
+        """The administrator's password."""
+        return self.users[self.admin]
+
+    def machine(self, name: str) -> Machine:
+        """Return a machine by name."""
+        for machine in self.machines:
+            if machine.name.lower() == name.lower():
+                return machine
+        raise LabRefusal(f"there is no machine {name}")
+
+    # -- running
+
+    def start(self) -> Fleet:
+        """Open all listeners; with EM on, also its cycles."""
+        self.feed.start()
+        try:
+            self._server = httpd.Server(self)
+            self.ports = self._server.start()
+        except BaseException:
+            self.stop()
+            raise
+        if self.em_behaviour is not None:
+            self._cycles = threading.Thread(target=self._cycle, name="lab-em", daemon=True)
+            self._cycles.start()
+        return self
+
+    def stop(self) -> None:
+        """Close everything; a temporary state folder is removed."""
+        self._stopping.set()
+        if self._cycles is not None:
+            self._cycles.join(10)
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        self.feed.stop()
+        self.access_log.close()
+        if self._temporary:
+            shutil.rmtree(self.state, ignore_errors=True)
+
+    def __enter__(self) -> Fleet:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def port(self, machine: Machine, endpoint: str) -> int:
+        """Return the port of one of ``httpd.ENDPOINTS``."""
+        if not self.ports:
+            raise LabRefusal("the fleet is not started, so it has no ports")
+        return self.ports[machine.name][endpoint]
+
+    def write_inventory(self, path: str | os.PathLike[str]) -> None:
+        """Write the inventory (.ini: INI, else YAML)."""
+        inventory.write(self, pathlib.Path(path))
+
+    def inventory(self) -> dict[str, Any]:
+        """Return the inventory as Ansible's YAML plugin reads it."""
+        return inventory.content(self)
+
+    def fault(self, text: str) -> None:
+        """Switch a fault on by its name on the command line: one of the feed's, or NAME[:server[:k]]."""
+        if text in feed.FAULTS:
+            self.feed.fault = text
+        else:
+            self.faults.parse(text)
+
+    # -- EM
+
+    def reaches_feed(self, machine: Machine) -> bool:
+        """Return whether the server itself has a way to the internet."""
+        return self.plans[machine.name].internet
+
+    def em_cycle(self, variant: str = "skips", **behaviour: str) -> dict[str, list[str] | None]:
+        """Run one EM cycle on every machine now; returns what each reports as applied (None: it did not get that far)."""
+        chosen = em.Behaviour(variant, **behaviour)
+        return {machine.name: em.EmergencyMitigation(machine, self, chosen).cycle() for machine in self.machines}
+
+    def _cycle(self) -> None:
+        while not self._stopping.wait(self.em_seconds):
+            for machine in self.machines:
+                if self.em_behaviour is not None and not self._stopping.is_set():
+                    em.EmergencyMitigation(machine, self, self.em_behaviour).cycle()
+
+
+def _behaviour(variant: str) -> em.Behaviour | None:
+    return None if variant == "off" else em.Behaviour(variant)

@@ -1,0 +1,150 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal: what is written, what is read back, what damage it recognises."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+import stat
+
+import pytest
+
+from ansible_collections.exchange.mitigation.plugins.module_utils import _journal
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, JournalError
+
+NOW = datetime.datetime(2026, 11, 24, 3, 46, 2, tzinfo=datetime.timezone.utc)
+
+
+def operation(run_id: str, number: int, after: bytes | None = b"after", path: str = r"C:\inetpub\wwwroot\web.config") -> _journal.Operation:
+    return _journal.Operation(
+        run_id=run_id,
+        operation_id=f"op{number}",
+        path=path,
+        before=b"\xef\xbb\xbfbefore",
+        after=after,
+        sddl="O:BAG:SY",
+        temporary=r"C:\inetpub\wwwroot\web.op.new.config",
+        backup=r"C:\inetpub\wwwroot\web.op.before.config",
+        mitigations=("M1",),
+        verb="apply",
+        checks=(("/system.webServer/rewrite/rules", "MACHINE/WEBROOT/APPHOST/Default Web Site"),),
+        event="begin",
+        time=(NOW + datetime.timedelta(seconds=number)).isoformat(),
+    )
+
+
+def written(directory: pathlib.Path, run_id: str, number: int, *events: str, host: str = "ex1", path: str = r"C:\inetpub\wwwroot\web.config") -> _journal.Journal:
+    journal = _journal.Journal(str(directory), host, run_id)
+    wanted = operation(run_id, number, path=path)
+    journal.begin(NOW + datetime.timedelta(seconds=number), wanted)
+    for event in events:
+        journal.append(NOW + datetime.timedelta(seconds=number), event, operation=wanted.operation_id)
+    return journal
+
+
+def test_what_is_begun_is_read_back_whole(tmp_path: pathlib.Path) -> None:
+    written(tmp_path, "run1", 1)
+    (found,) = _journal.History(str(tmp_path), "ex1").operations
+    assert found == operation("run1", 1)
+
+
+def test_directories_0700_and_files_0600(tmp_path: pathlib.Path) -> None:
+    journal = written(tmp_path / "journal", "run1", 1)
+    assert stat.S_IMODE(os.stat(journal.path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(journal.path)).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(tmp_path / "journal").st_mode) == 0o700
+
+
+@pytest.mark.parametrize("events", [(), ("replacing",), ("replacing", "verified"), ("replacing", "undoing"), ("replacing", "unsettled")])
+def test_an_operation_without_an_end_is_open(tmp_path: pathlib.Path, events: tuple[str, ...]) -> None:
+    written(tmp_path, "run1", 1, *events)
+    assert len(_journal.History(str(tmp_path), "ex1").open_operations()) == 1
+
+
+@pytest.mark.parametrize("end", _journal.ENDS)
+def test_an_ended_operation_is_not_open(tmp_path: pathlib.Path, end: str) -> None:
+    written(tmp_path, "run1", 1, "replacing", end)
+    assert not _journal.History(str(tmp_path), "ex1").open_operations()
+
+
+def test_in_force_is_oldest_first_and_can_name_a_run(tmp_path: pathlib.Path) -> None:
+    written(tmp_path, "run1", 1, "verified", "closed")
+    written(tmp_path, "run2", 2, "verified", "closed")
+    written(tmp_path, "run3", 3, "undone")
+    history = _journal.History(str(tmp_path), "ex1")
+    assert [entry.run_id for entry in history.in_force()] == ["run1", "run2"]
+    assert [entry.run_id for entry in history.in_force("run1")] == ["run1"]
+
+
+def test_a_torn_last_line_is_no_record_and_is_cut_off_by_the_next(tmp_path: pathlib.Path) -> None:
+    journal = written(tmp_path, "run1", 1, "replacing")
+    with open(journal.path, "ab") as file:
+        file.write(b'{"event": "verif')
+    assert _journal.History(str(tmp_path), "ex1").open_operations()[0].event == "replacing"
+    journal.append(NOW, "closed", operation="op1")
+    assert not _journal.History(str(tmp_path), "ex1").open_operations()
+
+
+def test_a_changed_byte_in_the_saved_file_is_noticed(tmp_path: pathlib.Path) -> None:
+    journal = written(tmp_path, "run1", 1, "closed")
+    data = pathlib.Path(journal.path).read_bytes()
+    pathlib.Path(journal.path).write_bytes(data.replace(_journal._encoded(b"after").encode(), _journal._encoded(b"aftes").encode()))
+    with pytest.raises(JournalError) as caught:
+        _journal.History(str(tmp_path), "ex1")
+    assert caught.value.reason == "journal_damaged"
+
+
+def test_a_directory_that_cannot_be_made_stops_the_run(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError) as caught:
+        written(tmp_path / "file", "run1", 1)
+    assert caught.value.reason == "journal_unusable"
+
+
+def test_a_second_run_on_the_same_host_refuses_and_another_host_does_not(tmp_path: pathlib.Path) -> None:
+    with _journal.Journal(str(tmp_path), "ex1", "run1").locked():
+        with pytest.raises(JournalError) as caught:
+            with _journal.Journal(str(tmp_path), "ex1", "run2").locked():
+                pass
+        assert caught.value.reason == "host_locked"
+        with _journal.Journal(str(tmp_path), "ex2", "run2").locked():
+            pass
+    with _journal.Journal(str(tmp_path), "ex1", "run3").locked():
+        pass
+
+
+@pytest.mark.parametrize("run_id", ["", "../up", "a/b", ".hidden", "x" * 101, "a b"])
+def test_a_run_id_that_is_no_folder_name_is_refused(tmp_path: pathlib.Path, run_id: str) -> None:
+    with pytest.raises(InvalidInput):
+        _journal.Journal(str(tmp_path), "ex1", run_id)
+
+
+def test_hosts_whose_names_look_alike_as_files_stay_apart(tmp_path: pathlib.Path) -> None:
+    one, two = (_journal.Journal(str(tmp_path), host, "run1").path for host in ("ex/1", "ex_1"))
+    assert one != two
+
+
+def test_prune_keeps_the_last_word_on_every_file_and_open_operations(tmp_path: pathlib.Path) -> None:
+    written(tmp_path, "run000", 0, "closed", path=r"C:\other\web.config")
+    written(tmp_path, "run001", 1, "replacing", path=r"C:\third\web.config")
+    for number in range(2, _journal.KEPT_RUNS + 5):
+        written(tmp_path, f"run{number:03}", number, "closed")
+    _journal.History(str(tmp_path), "ex1").prune()
+    left = _journal.History(str(tmp_path), "ex1").run_ids()
+    assert left[:2] == ["run000", "run001"]
+    assert left[2:] == [f"run{number:03}" for number in range(5, _journal.KEPT_RUNS + 5)]
+
+
+def test_run_ids_sort_by_time() -> None:
+    assert _journal.new_run_id(NOW) < _journal.new_run_id(NOW + datetime.timedelta(seconds=1))
+
+
+def test_blocks_are_remembered_until_they_are_lifted(tmp_path: pathlib.Path) -> None:
+    journal = written(tmp_path, "run1", 1, "closed")
+    journal.append(NOW, "blocked", ids=["M1", "M2.1.0"])
+    assert _journal.History(str(tmp_path), "ex1").blocked_ids == ("M1", "M2.1.0")
+    _journal.Journal(str(tmp_path), "ex1", "run2").append(NOW + datetime.timedelta(hours=1), "unblocked", ids=["m1"])
+    assert _journal.History(str(tmp_path), "ex1").blocked_ids == ("M2.1.0",)
