@@ -13,7 +13,7 @@ author:
   - exchange.mitigation contributors
 description:
   - Makes a line per host from the results of M(exchange.mitigation.mitigation), failed and unreachable hosts included.
-positional: hosts
+positional: hosts, check
 options:
   _input:
     description: The results, in the order of O(hosts); an empty dictionary for a host without one.
@@ -25,6 +25,10 @@ options:
     type: list
     elements: str
     required: true
+  check:
+    description: Whether the results are those of check mode.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -47,10 +51,10 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._outcome impor
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, untrusted
 
 
-def outcomes(results: Any, hosts: Any) -> Any:
+def outcomes(results: Any, hosts: Any, check: Any = False) -> Any:
     """Return the lines."""
-    results, hosts = plain([results, hosts], "outcomes")
-    return untrusted(compose(hosts, results))
+    results, hosts, check = plain([results, hosts, check], "outcomes")
+    return untrusted(compose(hosts, results, bool(check)))
 
 
 class FilterModule:

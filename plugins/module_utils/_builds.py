@@ -34,9 +34,11 @@ _TABLE: Mapping[str, tuple[tuple[Branch, str, str], ...]] = {
         (
             (15, 1, 2507),
             "CU23",
-            ("RTM 6 May22SU 9 Aug22SU 12 Oct22SU 13 Nov22SU 16 Jan23SU 17 Feb23SU 21 Mar23SU 23 Jun23SU 27 Aug23SU 31 Aug23SUv2 32 Oct23SU 34"
-            " Nov23SU 35 Mar24SU 37 Apr24HU 39 Nov24SU 43 Nov24SUv2 44 Apr25HU 55 May25HU 57 Aug25SU 58 Sep25HU 59 Oct25SU 61 Dec25SU 63 Feb26SU 66"
-            " Jun26SU 69 Jul26SU 71 Aug26SU 72 Sep26SU 73 Sep26SUv2 75"),
+            (
+                "RTM 6 May22SU 9 Aug22SU 12 Oct22SU 13 Nov22SU 16 Jan23SU 17 Feb23SU 21 Mar23SU 23 Jun23SU 27 Aug23SU 31 Aug23SUv2 32 Oct23SU 34"
+                " Nov23SU 35 Mar24SU 37 Apr24HU 39 Nov24SU 43 Nov24SUv2 44 Apr25HU 55 May25HU 57 Aug25SU 58 Sep25HU 59 Oct25SU 61 Dec25SU 63 Feb26SU 66"
+                " Jun26SU 69 Jul26SU 71 Aug26SU 72 Sep26SU 73 Sep26SUv2 75"
+            ),
         ),
     ),
     EXCHANGE_2019: (
@@ -59,8 +61,10 @@ _TABLE: Mapping[str, tuple[tuple[Branch, str, str], ...]] = {
         (
             (15, 2, 1544),
             "CU14",
-            ("RTM 4 Mar24SU 9 Apr24HU 11 Nov24SU 13 Nov24SUv2 14 Apr25HU 25 May25HU 27 Aug25SU 33 Sep25HU 34 Oct25SU 36 Dec25SU 37 Feb26SU 39"
-            " Jun26SU 41 Jul26SU 43 Aug26SU 44 Sep26SU 46 Sep26SUv2 48"),
+            (
+                "RTM 4 Mar24SU 9 Apr24HU 11 Nov24SU 13 Nov24SUv2 14 Apr25HU 25 May25HU 27 Aug25SU 33 Sep25HU 34 Oct25SU 36 Dec25SU 37 Feb26SU 39"
+                " Jun26SU 41 Jul26SU 43 Aug26SU 44 Sep26SU 46 Sep26SUv2 48"
+            ),
         ),
         (
             (15, 2, 1748),
@@ -127,7 +131,7 @@ def build_name(build: Build) -> str | None:
     """Return ``CU15 Jul26SU`` (``CU15`` itself without an update), None for a build that the table lacks."""
     for branch, name, updates in [row for rows in _TABLE.values() for row in rows]:
         words = updates.split()
-        for update, revision in zip(words[::2], words[1::2]):
+        for update, revision in zip(words[::2], words[1::2], strict=True):
             if branch == build[:3] and int(revision) == build[3]:
                 return name if update == "RTM" else f"{name} {update}"
     return None
@@ -138,7 +142,7 @@ def build_of(product: str, update: str) -> dict[str, Build]:
     found: dict[str, Build] = {}
     for branch, name, updates in _TABLE[product]:
         words = updates.split()
-        revision = dict(zip(words[::2], words[1::2])).get(update)
+        revision = dict(zip(words[::2], words[1::2], strict=True)).get(update)
         if revision is not None:
             found[name] = (*branch, int(revision))
     return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,8 +43,10 @@ def load(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         dummy = certificate.extensions, certificate.subject, certificate.issuer, certificate.not_valid_before_utc
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except Exception:  # pylint: disable=broad-except  # the library raises types of no common base for what it cannot read
         raise unproven("certificate_malformed", "An embedded certificate cannot be read.") from None
+    if certificate.serial_number <= 0:
+        raise unproven("certificate_malformed", "An embedded certificate has a serial number that none may have.")
     return certificate
 
 
@@ -223,7 +226,7 @@ class Revocation:
 
     def judge(self, proven: Sequence[x509.Certificate], at: datetime.datetime) -> str:
         """Return ``good``, ``unknown`` or ``revoked`` for a chain whose last element is the root."""
-        states = [self._judge_one(child, issuer, at) for child, issuer in zip(proven, proven[1:])]
+        states = [self._judge_one(child, issuer, at) for child, issuer in itertools.pairwise(proven)]
         return "revoked" if "revoked" in states else "unknown" if "unknown" in states else "good"
 
     def _judge_one(self, child: x509.Certificate, issuer: x509.Certificate, at: datetime.datetime) -> str:

@@ -193,7 +193,7 @@ _PRIMITIVES: dict[str, Callable[[str], Any]] = {
     "G": lambda value: uuid.UUID(value.strip()),
     "Sg": float,
     "Db": float,
-    **{name: int for name in ("By", "SB", "U16", "I16", "U32", "I32", "U64", "I64")},
+    **dict.fromkeys(("By", "SB", "U16", "I16", "U32", "I32", "U64", "I64"), int),
 }
 
 _LISTS = ("LST", "IE", "STK", "QUE")

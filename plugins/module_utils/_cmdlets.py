@@ -133,11 +133,13 @@ _ROWS = (
     Row("Get-WebAppPoolState", {"Name": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("Name",)),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
-    Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9", mandatory=("InputObject",)),
+    Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",
+        mandatory=("InputObject",)),
     Row("Get-OrganizationConfig", {"DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management", "CMDLETS.md 10, FACTS.md 4"),
     Row("Set-OrganizationConfig", {"MitigationsEnabled": BOOL, "DomainController": STRING, "Confirm": SWITCH}, EXCHANGE, CHANGES,
         "Organization Management (role Organization Configuration)", "FACTS.md 4.1"),
-    Row("Get-ExchangeServer", {"Identity": STRING, "DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management", "CMDLETS.md 10, FACTS.md 4"),
+    Row("Get-ExchangeServer", {"Identity": STRING, "DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management",
+        "CMDLETS.md 10, FACTS.md 4"),
     Row(
         "Set-ExchangeServer",
         {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,
@@ -174,7 +176,8 @@ def enforce(call: Call, endpoint: str | None = None) -> Row:
             )
     for name in row.mandatory:
         if name not in call.parameters:
-            raise CmdletNotAllowed(f"The parameter {name} of {call.cmdlet} is needed and was not given, so nothing was sent.", cmdlet=call.cmdlet, parameter=name)
+            sentence = f"The parameter {name} of {call.cmdlet} is needed and was not given, so nothing was sent."
+            raise CmdletNotAllowed(sentence, cmdlet=call.cmdlet, parameter=name)
     return row
 
 

@@ -94,7 +94,8 @@ def _missing(library: Library, found: str | None, cause: str) -> MissingLibrary:
     because = f" ({cause})" if cause and library.module.partition(".")[0] not in cause else ""
     return MissingLibrary(
         f"The Python library {library.package} {state} on the controller{because}: version {library.minimum} or newer is needed in "
-        f"{sys.executable} (Python {platform.python_version()}), install it with: {sys.executable} -m pip install '{library.package}>={library.minimum}'.{needs}",
+        f"{sys.executable} (Python {platform.python_version()}), install it with: "
+        f"{sys.executable} -m pip install '{library.package}>={library.minimum}'.{needs}",
         library=library.package,
         minimum=library.minimum,
         found=found,

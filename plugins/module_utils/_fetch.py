@@ -131,7 +131,7 @@ class _Work:
                     verify=self.ca_path or True,
                     allow_redirects=False,
                     stream=True,
-                    timeout=left,
+                    timeout=(max(1.0, left / TRIES), left),
                 ) as response:
                     self._check(response)
                     return self._body(response)
@@ -188,10 +188,10 @@ class _Work:
                 return unfetched("tls_certificate", f"The certificate of {self.host} is not trusted: {shown(cause.verify_message)}.")
         if any(isinstance(cause, (ssl.SSLError, requests.exceptions.SSLError)) for cause in chain):
             return unfetched("tls", f"The TLS handshake with {self.host} failed.")
+        if any(isinstance(cause, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError, ConnectionRefusedError)) for cause in chain):
+            return unfetched("tcp", f"{self.host} does not accept the connection.")
         if any(isinstance(cause, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)) for cause in chain):
             return unfetched("deadline", f"{self.host} did not answer in time.")
-        if any(isinstance(cause, (urllib3.exceptions.NewConnectionError, ConnectionRefusedError)) for cause in chain):
-            return unfetched("tcp", f"{self.host} does not accept the connection.")
         if any(isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidProxyURL, UnicodeError)) for cause in chain):
             return unfetched("url_not_allowed", "The source or the proxy is not a URL that can be used.")
         return unfetched("content_broken", f"The answer of {self.host} broke off ({type(exc).__name__}).")

@@ -155,11 +155,20 @@ class Configuration:
 
     def sharing_folder(self, site: str, url_path: str) -> list[tuple[str, str]]:
         """Return the other places (site, URL path) whose folder is the same."""
-        return [place for place in self.places_of(self.file_for(site, url_path)) if (place[0].casefold(), folded(segments(place[1]))) != (site.casefold(), folded(segments(url_path)))]
+        return [
+            place
+            for place in self.places_of(self.file_for(site, url_path))
+            if (place[0].casefold(), folded(segments(place[1]))) != (site.casefold(), folded(segments(url_path)))
+        ]
 
     def places_of(self, file: str) -> list[tuple[str, str]]:
         """Return every place (site, URL path) to which a web.config belongs."""
-        return [(site.name, path) for site in self.sites for path in directories(site) if key(ntpath.join(site.physical_path(path) or "", "web.config")) == key(file)]
+        return [
+            (site.name, path)
+            for site in self.sites
+            for path in directories(site)
+            if key(ntpath.join(site.physical_path(path) or "", "web.config")) == key(file)
+        ]
 
     def places_reading(self, file: str) -> list[tuple[str, str]]:
         """Return every application or virtual directory (site, URL path) whose configuration takes this web.config in."""
@@ -265,7 +274,12 @@ class Configuration:
         attributes = item.setting.element.attributes
         if "configProtectionProvider" in attributes:
             line = item.setting.element.line
-            raise ConfigurationError(f"{item.file}, line {line}: the section {item.setting.section} is encrypted, so what it says is unknown", "configuration_encrypted", file=item.file, line=line)
+            raise ConfigurationError(
+                f"{item.file}, line {line}: the section {item.setting.section} is encrypted, so what it says is unknown",
+                "configuration_encrypted",
+                file=item.file,
+                line=line,
+            )
         if "configSource" not in attributes:
             return item.setting.element, item.file
         other = ntpath.normpath(ntpath.join(ntpath.dirname(item.file), attributes["configSource"]))
@@ -285,7 +299,9 @@ class Configuration:
             element = item.setting.element
             where = f"{item.file}, line {element.line}"
             if declared is None:
-                problems.append(Problem("section_undeclared", f"{where}: the section {section} is not declared in applicationHost.config", item.file, element.line, True))
+                problems.append(
+                    Problem("section_undeclared", f"{where}: the section {section} is not declared in applicationHost.config", item.file, element.line, True)
+                )
                 continue
             if item.file_index and declared.allow_definition == "AppHostOnly":
                 problems.append(Problem("locked", f"{where}: the section {section} is for applicationHost.config only", item.file, element.line, True))

@@ -115,6 +115,8 @@ class Draft:
             if high < piece.length:
                 result.append(piece.cut(high, piece.length))
             at += piece.length
+        if not done:
+            result.append(_Piece(-1, -1, inserted))
         self._pieces = [piece for piece in result if piece.length]
         self.data = self.data[:start] + inserted + self.data[end:]
 

@@ -81,7 +81,9 @@ def declarations(root: Element) -> dict[str, SectionDeclaration]:
             if child.tag == "sectionGroup":
                 descend(child, name + "/")
             elif child.tag == "section":
-                found[name] = SectionDeclaration(name, child.attributes.get("overrideModeDefault", "Allow"), child.attributes.get("allowDefinition", "Everywhere"))
+                found[name] = SectionDeclaration(
+                    name, child.attributes.get("overrideModeDefault", "Allow"), child.attributes.get("allowDefinition", "Everywhere")
+                )
 
     for sections in root.all("configSections"):
         descend(sections, "")
@@ -110,7 +112,7 @@ def rewrite_support(root: Element) -> RewriteSupport:
     """Read URL Rewrite's traces from a parsed applicationHost.config."""
     declared = declarations(root)
     images = [e.attributes.get("image") for e in root.walk("system.webServer", "globalModules", "add") if e.attributes.get("name") == "RewriteModule"]
-    modules = [e for e in root.walk("system.webServer", "modules", "add")]
+    modules = root.walk("system.webServer", "modules", "add")
     modules += [e for tag in root.all("location") if not segments(tag.attributes.get("path", "")) for e in tag.walk("system.webServer", "modules", "add")]
     return RewriteSupport(
         rules_declared=INBOUND in declared,

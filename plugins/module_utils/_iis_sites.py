@@ -126,10 +126,10 @@ def read_sites(root: Element, environment: Mapping[str, str]) -> tuple[Site, ...
                 )
                 for v in entry.all("virtualDirectory")
             )
-            applications.append(Application(joined(segments(entry.attributes.get("path", "/"))), entry.attributes.get("applicationPool", default_pool), directories))
-        bindings = tuple(
-            (b.attributes.get("protocol", ""), b.attributes.get("bindingInformation", "")) for b in element.walk("bindings", "binding")
-        )
+            applications.append(
+                Application(joined(segments(entry.attributes.get("path", "/"))), entry.attributes.get("applicationPool", default_pool), directories)
+            )
+        bindings = tuple((b.attributes.get("protocol", ""), b.attributes.get("bindingInformation", "")) for b in element.walk("bindings", "binding"))
         number = element.attributes.get("id", "0")
         found.append(Site(element.attributes.get("name", ""), int(number) if number.isdigit() else 0, tuple(applications), bindings))
     return tuple(found)

@@ -65,10 +65,20 @@ def decide(task: Task) -> Decision:
     return Decision(
         result=result,
         changed=made.changed or bool(left_open),
-        diff=list(made.diff),
+        diff=_diff(made, found),
         effect=effect if made.changed or left_open else None,
         failure=_failure(made.failures),
     )
+
+
+def _diff(made: Plan, found: Survey) -> list[dict[str, str]]:
+    """The plan's diff, after what it adds to MitigationsBlocked."""
+    if not made.block_ids:
+        return list(made.diff)
+    header = f"{found.snapshot.name}: MitigationsBlocked"
+    before = list(found.blocked or ())
+    lines = ["".join(f"{identifier}\n" for identifier in ids) for ids in (before, [*before, *made.block_ids])]
+    return [{"before_header": header, "after_header": header, "before": lines[0], "after": lines[1]}, *made.diff]
 
 
 def default_journal_dir(environment: Mapping[str, str]) -> str:
@@ -140,9 +150,10 @@ def _plan(wish: Wish, found: Survey, history: History, task: Task) -> Plan:
     return plan(request, snapshot.configuration, facts, history.in_force(), snapshot.problem)
 
 
-def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = ()) -> list[Verdict]:
-    """Return the verdicts on these ids as they are once the edits are made."""
+def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = (), block_ids: Sequence[str] = ()) -> list[Verdict]:
+    """Return the verdicts on these ids as they are once the edits and blocks are made."""
     configuration = found.snapshot.configuration
+    blocked = None if found.blocked is None else [*found.blocked, *block_ids]
     for edit in edits:
         if configuration is not None:
             configuration = configuration.with_file(edit.path, edit.after)
@@ -150,16 +161,16 @@ def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = ())
     for identifier in ids:
         mitigation = _catalogue.find(identifier)
         if mitigation is None:
-            made.append(unsupported(identifier, found.blocked))
+            made.append(unsupported(identifier, blocked))
         else:
-            made.append(verdict(mitigation, configuration, found.build, found.blocked, (identifier,), found.snapshot.problem, found.site))
+            made.append(verdict(mitigation, configuration, found.build, blocked, (identifier,), found.snapshot.problem, found.site))
     return made
 
 
 def _result(made: Plan, found: Survey, journal: Journal, wish: Wish) -> dict[str, Any]:
     actions = {outcome.id: outcome for outcome in made.outcomes}
     mitigations = []
-    for one in _verdicts([entry.id for entry in made.verdicts], found, made.edits):
+    for one in _verdicts([entry.id for entry in made.verdicts], found, made.edits, made.block_ids):
         outcome = actions.get(one.id)
         mitigations.append(dict(one.as_dict(), action=outcome.action if outcome else "none", explanation=outcome.message if outcome else None))
     return {
@@ -242,7 +253,6 @@ def _block(task: Task, made: Plan, found: Survey, journal: Journal) -> None:
     journal.append(task.now(), "blocking", ids=missing, before=current["mitigations_blocked"])
     task.progress(f"blocking {', '.join(missing)} for EM")
     task.exchange.change((call("Set-ExchangeServer", Identity=identity, MitigationsBlocked=wanted, **where, Confirm=False),))
-    dummy, seen = wait_until(lambda: read_server(task.exchange, identity, controller), lambda now: set(wanted) <= set(now["mitigations_blocked"]), READ_BACK)
-    if not seen:
+    if not wait_until(lambda: read_server(task.exchange, identity, controller), lambda now: set(wanted) <= set(now["mitigations_blocked"]), READ_BACK)[1]:
         raise ApplyError(f"{identity} does not show the block of {', '.join(missing)} that was just set; no file was touched", "block_not_visible")
     journal.append(task.now(), "blocked", ids=missing)

@@ -15,12 +15,12 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._drift import 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import clean
 
 
-def outcomes(hosts: Iterable[Any], results: Iterable[Any]) -> list[str]:
+def outcomes(hosts: Iterable[Any], results: Iterable[Any], check: bool = False) -> list[str]:
     """Return a line per host. ``results`` are those of the ``mitigation`` module in the order of ``hosts``, empty where it was not run."""
-    return [clean(f"{host}: {_words(as_dict(result))}") for host, result in zip(hosts, results, strict=True)]
+    return [clean(f"{host}: {_words(as_dict(result), check)}") for host, result in zip(hosts, results, strict=True)]
 
 
-def _words(result: Mapping[str, Any]) -> str:
+def _words(result: Mapping[str, Any], check: bool) -> str:
     if not result:
         return "not reached in this run"
     if result.get("unreachable"):
@@ -31,7 +31,8 @@ def _words(result: Mapping[str, Any]) -> str:
     states = ", ".join(f"{verdict.get('id')} {verdict.get('state')}" + _need(verdict) for verdict in verdicts)
     if result.get("failed"):
         return f"failed ({result.get('reason') or 'failed'}): {result.get('msg')}"
-    return f"{'changed' if result.get('changed') else 'unchanged'}" + (f"; {states}" if states else "")
+    changed = "would change" if check else "changed"
+    return (changed if result.get("changed") else "unchanged") + (f"; {states}" if states else "")
 
 
 def _need(verdict: Mapping[str, Any]) -> str:

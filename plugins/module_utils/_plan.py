@@ -38,7 +38,9 @@ __all__ = ["EmFacts", "FileEdit", "Outcome", "ParseCheck", "Plan", "Refusal", "R
 class _Planner:
     """Makes one plan."""
 
-    def __init__(self, request: Request, configuration: Configuration | None, facts: ServerFacts, journal: Sequence[Record], problem: ConfigurationError | None) -> None:
+    def __init__(
+        self, request: Request, configuration: Configuration | None, facts: ServerFacts, journal: Sequence[Record], problem: ConfigurationError | None
+    ) -> None:
         self.request = request
         self.configuration = configuration
         self.facts = facts
@@ -113,7 +115,9 @@ class _Planner:
             build = format_build(facts.build) if facts.build is not None else ""
             return self._none(one.id, "not_needed", f"the build {build} does not need it")
         if one.needed == "unknown":
-            return self._refuse(one.id, "build_unknown", "the server's build is unknown or no build of Exchange 2016, 2019 or SE, so whether it is needed is unknown")
+            return self._refuse(
+                one.id, "build_unknown", "the server's build is unknown or no build of Exchange 2016, 2019 or SE, so whether it is needed is unknown"
+            )
         foreign_blocks = [b for b in one.blocked_ids if b.casefold() not in {ours.casefold() for ours in request.blocked_by_us}]
         if request.honour_blocked and foreign_blocks and one.state != "applied":
             return self._none(one.id, "blocked", f"it is blocked on this server ({', '.join(foreign_blocks)}); honour_blocked: false overrules that")
@@ -123,9 +127,15 @@ class _Planner:
         active = self._em_active(one)
         replaced: list[Rule] = []
         if active is None and one.state != "applied" and request.when_em_active == "leave":
-            return self._refuse(one.id, "em_state_unknown", "whether EM is active on this server is unknown, so who is to write is unknown; give organization, or when_em_active: take_over")
+            return self._refuse(
+                one.id,
+                "em_state_unknown",
+                "whether EM is active on this server is unknown, so who is to write is unknown; give organization, or when_em_active: take_over",
+            )
         if one.breaks and request.when_em_active == "leave":
-            self.warnings.append(f"{one.id}: the rule made by {one.maker} makes {', '.join(one.breaks)} answer 500.19; when_em_active: take_over writes one that does not")
+            self.warnings.append(
+                f"{one.id}: the rule made by {one.maker} makes {', '.join(one.breaks)} answer 500.19; when_em_active: take_over writes one that does not"
+            )
         if active and one.state != "applied" and request.when_em_active == "leave":
             return self._none(one.id, "left_to_em", f"EM is active on this server and looks after it; state: {one.state}")
         em_made = [rule for finding in one.findings for rule in finding.active + finding.inactive if mitigation.names.maker(rule.name) == "em"]
@@ -161,7 +171,12 @@ class _Planner:
             self._refuse(one.id, one.state, f"{one.reason}. Writing the rule anew cannot cure that")
             return False
         known = {rule.origin for rule in replaced}
-        replaced += [r for f in one.findings for r in f.inactive + f.misnamed if r.origin not in known and (mitigation.names.maker(r.name) != "other" or self.request.include_foreign)]
+        replaced += [
+            r
+            for f in one.findings
+            for r in f.inactive + f.misnamed
+            if r.origin not in known and (mitigation.names.maker(r.name) != "other" or self.request.include_foreign)
+        ]
         return True
 
     def _write(self, mitigation: Mitigation, replaced: Sequence[Rule]) -> None:
@@ -188,7 +203,11 @@ class _Planner:
         if self.facts.rewrite_dll is False:
             missing.append("rewrite.dll is not on the disk")
         if missing:
-            raise Refused(f"URL Rewrite is not usable on this server: {'; '.join(missing)}. Install it (module url_rewrite) and run again", "url_rewrite_missing", missing=missing)
+            raise Refused(
+                f"URL Rewrite is not usable on this server: {'; '.join(missing)}. Install it (module url_rewrite) and run again",
+                "url_rewrite_missing",
+                missing=missing,
+            )
 
     def _em_active(self, one: Verdict) -> bool | None:
         """Whether EM will write this id; a block keeps it away, a build without EM has none."""
@@ -221,7 +240,12 @@ class _Planner:
             self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
         if self._em_active(one) is True:
             self._block(mitigation, config_ids)
-        left = [rule.name for finding in one.findings for rule in finding.active if mitigation.names.maker(rule.name) == "other" and not self.request.include_foreign]
+        left = [
+            rule.name
+            for finding in one.findings
+            for rule in finding.active
+            if mitigation.names.maker(rule.name) == "other" and not self.request.include_foreign
+        ]
         if left:
             self.warnings.append(f"{one.id}: made by others and left in force: {', '.join(left)}; include_foreign: true removes them")
         if found:
@@ -271,7 +295,9 @@ class _Planner:
                 self._refuse(None, error.reason, error.message, error.details)
         build = self.facts.build
         if build is not None and has_em(build) and not can_read_newer_feeds(build):
-            self.warnings.append(f"The EM service of build {format_build(build)} cannot use feeds released from July 2026 on; install the June 2026 update or newer.")
+            self.warnings.append(
+                f"The EM service of build {format_build(build)} cannot use feeds released from July 2026 on; install the June 2026 update or newer."
+            )
         if self.refusals:
             return Plan(tuple(self.verdicts), tuple(self.outcomes), (), (), tuple(self.refusals), tuple(self.failures), tuple(self.warnings))
         return Plan(

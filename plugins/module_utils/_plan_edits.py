@@ -65,7 +65,9 @@ class Changes:
     def of(self, file: str) -> FileChange:
         """Return the change of a file, begun where it is new. Raises Refused for files that are not edited."""
         if key(file) == key(self.configuration.application_host.path):
-            raise Refused(f"{file}: the rule stands in applicationHost.config, which this collection does not edit; remove it in IIS Manager", "rule_in_application_host", file=file)
+            raise Refused(
+                f"{file}: the rule stands in a file that this collection does not edit; remove it in IIS Manager", "rule_in_application_host", file=file
+            )
         if key(file) not in self.files:
             state = self.configuration.state_of(file)
             self.files[key(file)] = FileChange(Draft(state.path, state.data), state.sddl)
@@ -137,7 +139,13 @@ class Changes:
                 now = {(p.kind, p.message.casefold()) for p in self.configuration.effective_rewrite(site, path).problems if p.fatal}
                 for problem in result.effective_rewrite(site, path).problems:
                     if problem.fatal and not now:
-                        raise Refused(f"{site}{path} would answer 500.19 after this change: {problem.message}", "would_break", path=path, file=problem.file, line=problem.line)
+                        raise Refused(
+                            f"{site}{path} would answer 500.19 after this change: {problem.message}",
+                            "would_break",
+                            path=path,
+                            file=problem.file,
+                            line=problem.line,
+                        )
 
 
 def pspath(site: str, path: str) -> str:
@@ -169,7 +177,8 @@ def _refuse_second_section(draft: Draft, section: str, place: str) -> None:
         if setting.target == () and (block if place == "root" else not block):
             where = "at the top level" if setting.location is None else "in a location block"
             raise Refused(
-                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> stands there already, {where}; a second one elsewhere in the file is not allowed. "
+                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> stands there already, {where}; "
+                "a second one elsewhere in the file is not allowed. "
                 "Move those rules or remove them, then run again",
                 "section_twice",
                 file=draft.file,
@@ -177,7 +186,8 @@ def _refuse_second_section(draft: Draft, section: str, place: str) -> None:
             )
         if setting.target == () and "configSource" in setting.element.attributes:
             raise Refused(
-                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> lives in {setting.element.attributes['configSource']}, which this collection does not edit",
+                f"{draft.file}, line {setting.element.line}: <{setting.element.tag}> lives in {setting.element.attributes['configSource']}, "
+                "which this collection does not edit",
                 "section_elsewhere",
                 file=draft.file,
                 line=setting.element.line,
@@ -201,12 +211,15 @@ def _is_our_new_file(now: bytes, before: bytes) -> bool:
 def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configuration, site: str | None, foreign: bool) -> dict[int, list[Rule]]:
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}
-    for index, (action, finding) in enumerate(zip(mitigation.actions, verdict.findings)):
+    for index, (action, finding) in enumerate(zip(mitigation.actions, verdict.findings, strict=False)):
         effective = configuration.effective_rewrite(site or action.site, action.path)
         rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
         known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}
         seconds = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules]
-        rules += [rule for rule in seconds if rule.origin not in known and mitigation.names.maker(rule.name) != "other"]
+        for rule in seconds:
+            same = foreign and any(wanted.same_behaviour(rule, effective) for wanted in action.rules)
+            if rule.origin not in known and (same or mitigation.names.maker(rule.name) != "other"):
+                rules.append(rule)
         used = {p.origin for rule in effective.outbound if (p := precondition_of(rule, effective)) is not None}
         rules += [rule for rule in effective.preconditions if mitigation.names.maker(rule.name) != "other" and rule.origin not in used]
         if rules:
@@ -241,7 +254,9 @@ def diff_of(edits: Sequence[FileEdit]) -> list[dict[str, str]]:
         gone = _minus(before, after)
         come = _minus(after, before)
         header = f"{edit.path} ({', '.join(edit.purposes)})"
-        found.append({"before": "".join(f"{text}\n" for text in gone), "after": "".join(f"{text}\n" for text in come), "before_header": header, "after_header": header})
+        found.append(
+            {"before": "".join(f"{text}\n" for text in gone), "after": "".join(f"{text}\n" for text in come), "before_header": header, "after_header": header}
+        )
     return found
 
 

@@ -94,7 +94,6 @@ VERIFY_REASONS: Mapping[str, Reason] = {
     ),
     "version_leap": Reason("The version is absurdly far ahead of the one accepted before.", "Approve it with approved_sha256 if it is genuine."),
     "first_use_refused": Reason("Nothing was accepted before, and first_use is refuse.", "Approve the hash in approved_sha256."),
-    "clock_behind": Reason("The state was written in the future of this clock.", "Set the controller's clock; if the state is wrong, move it away."),
     "state_damaged": Reason("The state file cannot be read.", "Restore it; or move it away, which means a first use."),
     "state_unsafe": Reason("The state directory belongs to another user or is open to others.", "Make it 0700 and owned by the user who runs Ansible."),
     "feed_bytes_differ": Reason("The file does not hold the bytes whose hash the feed task returned.", "Run the feed task again in this play."),

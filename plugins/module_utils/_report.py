@@ -34,6 +34,7 @@ CELLS: dict[str, tuple[str, str]] = {
     "unsupported": ("unsupported", "published, but this collection has no such action"),
     "leftover": ("left over", "applied, and no longer needed by this build"),
     "applied": ("applied", "mitigation applied, fix not installed"),
+    "kept": ("applied, fixed", "this build carries the fix, and Microsoft still asks for the mitigation"),
     "idle": ("not needed", "absent, and not needed by this build"),
 }
 
@@ -45,6 +46,7 @@ BUCKETS: dict[str, str] = {
     "blocked": "needed but blocked",
     "cleanup": "cleanup due",
     "applied": "mitigation applied, fix not installed",
+    "kept": "mitigation applied, fix installed",
     "idle": "no mitigation needed",
 }
 
@@ -58,6 +60,7 @@ _BUCKET_OF = {
     "blocked": "blocked",
     "leftover": "cleanup",
     "applied": "applied",
+    "kept": "kept",
     "idle": "idle",
 }
 
@@ -65,13 +68,25 @@ _BUCKET_OF = {
 TYPES = {"rewrite": "IIS URL Rewrite rule", "service": "Exchange service", "app_pool": "App Pool", "apppool": "App Pool", "none": "Do nothing"}
 
 
-def cell_of(verdict: Mapping[str, Any]) -> str:
-    """Return the key in CELLS for a verdict. Anything outside the closed vocabulary is unknown."""
+def number(build: Any) -> tuple[int, ...]:
+    """Return a build as numbers, an empty tuple for anything that is none: unknown compares with nothing."""
+    parts = str(build).split(".") if build else []
+    return tuple(int(part) for part in parts) if parts and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts) else ()
+
+
+def has_fix(verdict: Mapping[str, Any], build: Any) -> bool:
+    """Tell whether this build is known to carry the fix: Microsoft keeps M2 in force beyond it (FACTS.md 5)."""
+    have, need = number(build), number(verdict.get("code_fix"))
+    return bool(have) and bool(need) and have >= need
+
+
+def cell_of(verdict: Mapping[str, Any], build: Any = None) -> str:
+    """Return the key in CELLS for a verdict on a server of this build. Anything outside the closed vocabulary is unknown."""
     state, needed = verdict.get("state"), verdict.get("needed")
     if state in ("disabled", "conflicting", "unsupported"):
         return str(state)
     if state == "applied":
-        return "leftover" if needed == "no" else "applied"
+        return "leftover" if needed == "no" else "kept" if needed == "yes" and has_fix(verdict, build) else "applied"
     if state == "absent" and needed == "yes":
         return "blocked" if verdict.get("blocked") else "missing"
     if state == "absent" and needed == "no":
@@ -289,7 +304,7 @@ def _verdict(column: Mapping[str, Any], seen: dict[str, Any], contact: str) -> d
         "kind": found.get("kind") or column.get("kind"),
         "state": state if state in STATES else "unknown",
         "needed": needed if needed in NEEDED else "unknown",
-        "cell": cell_of(found),
+        "cell": cell_of(found, seen.get("build")),
         "blocked_ids": as_list(found.get("blocked_ids")),
         "breaks": as_list(found.get("breaks")),
         "evidence": [as_dict(value) for value in as_list(found.get("evidence"))],
@@ -336,9 +351,13 @@ def next_steps(server: Mapping[str, Any]) -> list[str]:
     if cells["unsupported"]:
         steps.append(f"Read the advisory for {', '.join(cells['unsupported'])}: this collection has no action for it.")
     if cells["applied"]:
-        fixes = sorted({str(v["code_fix"]) for v in server["mitigations"] if v["cell"] == "applied" and v["code_fix"]})
-        text = f" (build {' and '.join(fixes)} or newer)" if fixes else ""
-        steps.append(f"Install the security update that carries the fix{text}; {', '.join(cells['applied'])} only bridges the time until then.")
+        fixes = sorted((v["code_fix"] for v in server["mitigations"] if v["cell"] == "applied" and number(v["code_fix"])), key=number)
+        text = f" (build {fixes[-1]} or newer)" if fixes else ""
+        names = " and ".join(cells["applied"])
+        verb = "stands" if len(cells["applied"]) == 1 else "stand"
+        steps.append(f"Install the security update that carries the fix{text}; until then {names} {verb} in for it.")
+    if cells["kept"]:
+        steps.append(f"Keep {', '.join(cells['kept'])} until a later update is installed: this build has the fix, and Microsoft still asks for the mitigation.")
     if cells["leftover"]:
         steps.append(f"Remove {', '.join(cells['leftover'])}: this build no longer needs it.")
     if as_dict(server["em"]).get("can_read_newer_feeds") is False:

@@ -108,7 +108,8 @@ def _glance(report: Mapping[str, Any]) -> str:
     many = len(servers) > NAMED
     tiles = "".join(_tile(index, server, many) for index, server in servers)
     fleet = f'<ul class="fleet{" many" if many else ""}" aria-label="Every server">{tiles}</ul>' if tiles else ""
-    return f'<section aria-labelledby="h-glance"><h2 id="h-glance">The fleet at a glance</h2><ul class="counts">{numbers}</ul>{fleet}</section>\n' + _bars(report)
+    head = '<section aria-labelledby="h-glance"><h2 id="h-glance">The fleet at a glance</h2>'
+    return f'{head}<ul class="counts">{numbers}</ul>{fleet}</section>\n' + _bars(report)
 
 
 def _tile(index: int, server: Mapping[str, Any], many: bool) -> str:
@@ -284,8 +285,8 @@ def _evidence_row(verdict: Mapping[str, Any]) -> str:
     kind = TYPES.get(str(verdict["kind"]), verdict["kind"])
     bounds = [("up to", verdict["highest_applicable"]), ("fixed in", verdict["code_fix"])]
     limits = "".join(f"<small>{name} {markup(value)}</small>" for name, value in bounds if value)
-    places = "".join(_place(item) for item in verdict["evidence"]) or (f"<small>{markup(verdict['reason'])}</small>" if verdict["reason"] else "<small>no rule found</small>")
-    said = f"<small>{markup(verdict['reason'])}</small>" if verdict["reason"] and verdict["evidence"] else ""
+    places = "".join(_place(item) for item in verdict["evidence"]) or ("" if verdict["reason"] else "<small>no rule found</small>")
+    said = f"<small>{markup(verdict['reason'])}</small>" if verdict["reason"] else ""
     return (
         f'<tr><th scope="row">{markup(verdict["id"])}<small>{markup(verdict["cve"])}</small><small>{markup(kind)}</small></th>'
         f'<td>{_cell(verdict)}</td><td>{markup(verdict["needed"])}{limits}</td><td>{places}{said}</td></tr>'
@@ -314,7 +315,8 @@ def _legend(report: Mapping[str, Any]) -> str:
     feed = report["feed"]
     origin = ""
     if feed:
-        origin = f"<p>Feed <code>{markup(feed.get('sha256'))}</code>, signed {markup(_when(feed.get('signed_at')))} by {markup(feed.get('signer')) or 'unknown'}.</p>"
+        signed = f"signed {markup(_when(feed.get('signed_at')))} by {markup(feed.get('signer')) or 'unknown'}"
+        origin = f"<p>Feed <code>{markup(feed.get('sha256'))}</code>, {signed}.</p>"
     run = f"<p>Run <code>{markup(report['run_id'])}</code>.</p>" if report["run_id"] else ""
     return (
         f'<section aria-labelledby="h-legend"><h2 id="h-legend">The words</h2><ul class="legend">{entries}</ul></section>\n<footer>{origin}{run}'

@@ -15,13 +15,17 @@ SIGNS: dict[str, str] = {
     "missing": "M8 1.6 15.2 14.4H.8zM7.2 6v4.2h1.6V6zm0 5.4V13h1.6v-1.6z",
     "disabled": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM5 4.6h2.1v6.8H5zm3.9 0H11v6.8H8.9z",
     "conflicting": "M3.2 1.6 8 6.4l4.8-4.8 1.6 1.6L9.6 8l4.8 4.8-1.6 1.6L8 9.6l-4.8 4.8-1.6-1.6L6.4 8 1.6 3.2z",
-    "unknown": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM7.2 10.9h1.7v1.7H7.2zm1.7-1H7.2c0-2.6 2-2.4 2-3.9 0-.7-.5-1.1-1.2-1.1S6.700 5.400 6.700 6.100H5C5 4.400 6.200 3.400 8 3.400s3 .9 3 2.500c0 2-2.100 2.200-2.100 4z",
-    "blocked": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM3.600 7h8.800v2H3.600z",
-    "unsupported": "M2 2h12v12H2zm1.800 1.800v8.400h8.400V3.800zM7.100 5h1.800v6H7.100z",
-    "leftover": "M8 1 15 8 8 15 1 8zm0 3.200L4.200 8 8 11.800 11.800 8z",
-    "applied": "M6.300 13.300 1 8l1.900-1.900 3.400 3.400 6.800-6.800L15 4.600z",
-    "idle": "M2 6.900h12v2.200H2z",
-    "differs": "M2 4h7v2H2zm9.500-1.500L15 5l-3.500 2.500zM14 10H7v2h7zM4.500 8.500 1 11l3.500 2.500z",
+    "unknown": (
+        "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM7.2 10.9h1.7v1.7H7.2zm1.7-1H7.2c0-2.6 2-2.4 2-3.9 0-.7-"
+        ".5-1.1-1.2-1.1S6.7 5.4 6.7 6.1H5C5 4.4 6.2 3.4 8 3.4s3 .9 3 2.5c0 2-2.1 2.2-2.1 4z"
+    ),
+    "blocked": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM3.6 7h8.8v2H3.6z",
+    "unsupported": "M2 2h12v12H2zm1.8 1.8v8.4h8.4V3.8zM7.1 5h1.8v6H7.1z",
+    "leftover": "M8 1 15 8 8 15 1 8zm0 3.2L4.2 8 8 11.8 11.8 8z",
+    "applied": "M6.3 13.3 1 8l1.9-1.9 3.4 3.4 6.8-6.8L15 4.6z",
+    "kept": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM6.9 11.6 3.6 8.3 5 6.9l1.9 1.9L11 4.7l1.4 1.4z",
+    "idle": "M2 6.9h12v2.2H2z",
+    "differs": "M2 4h7v2H2zm9.5-1.5L15 5l-3.5 2.5zM14 10H7v2h7zM4.5 8.5 1 11l3.5 2.5z",
 }
 
 #: What a bucket of servers looks like: bucket -> tone.
@@ -32,6 +36,7 @@ TONE_OF_BUCKET: dict[str, str] = {
     "blocked": "blocked",
     "cleanup": "leftover",
     "applied": "applied",
+    "kept": "kept",
     "idle": "idle",
 }
 
@@ -72,7 +77,8 @@ h2 small,h3 small{font-weight:400;color:var(--soft);font-size:.85rem;margin-left
 .counts span{color:var(--soft);font-size:.86rem;line-height:1.3}
 .counts .zero b{color:var(--soft);font-weight:450}
 .fleet{display:flex;flex-wrap:wrap;gap:.55rem;margin:0;padding:0;list-style:none}
-.fleet a{display:flex;align-items:center;gap:.65rem;text-decoration:none;background:var(--tb);color:var(--ti);border-radius:9px;padding:.5rem .9rem .5rem .7rem;min-width:12.5rem;border:1px solid transparent}
+.fleet a{display:flex;align-items:center;gap:.65rem;text-decoration:none;background:var(--tb);color:var(--ti);border-radius:9px;
+padding:.5rem .9rem .5rem .7rem;min-width:12.5rem;border:1px solid transparent}
 .fleet a:hover{border-color:var(--t)}
 .fleet a .sign{font-size:1.2rem;color:var(--t)}
 .fleet b{display:block;line-height:1.2;font-weight:620;overflow-wrap:anywhere}
@@ -98,7 +104,8 @@ tbody th{font-weight:600}
 tbody th small,td small{display:block;font-weight:400;color:var(--soft);font-size:.82rem;line-height:1.35}
 .matrix tbody tr:hover>*{background:var(--calmbg)}
 .matrix tbody th{position:sticky;left:0;background:var(--card);min-width:11rem}
-.chip{display:inline-flex;align-items:center;gap:.4rem;background:var(--tb);color:var(--ti);border-radius:99px;padding:.13rem .7rem .13rem .5rem;font-weight:560;white-space:nowrap;font-size:.87rem}
+.chip{display:inline-flex;align-items:center;gap:.4rem;background:var(--tb);color:var(--ti);border-radius:99px;padding:.13rem .7rem .13rem .5rem;
+font-weight:560;white-space:nowrap;font-size:.87rem}
 .chip .sign{color:var(--t);font-size:.85rem}
 .filters{display:flex;flex-wrap:wrap;gap:.4rem;border:0;margin:0 0 1rem;padding:0}
 .filters legend{float:left;padding:.3rem .6rem .3rem 0;color:var(--soft);font-size:.86rem}
@@ -110,7 +117,8 @@ details{border-top:1px solid var(--line)}
 details:first-of-type{border-top:0}
 summary{cursor:pointer;display:flex;flex-wrap:wrap;align-items:center;gap:.35rem .9rem;padding:.75rem .2rem;list-style:none}
 summary::-webkit-details-marker{display:none}
-summary::before{content:"";width:.5rem;height:.5rem;border-right:2px solid var(--soft);border-bottom:2px solid var(--soft);transform:rotate(-45deg);margin:0 .3rem 0 .25rem;flex:none}
+summary::before{content:"";width:.5rem;height:.5rem;border-right:2px solid var(--soft);border-bottom:2px solid var(--soft);transform:rotate(-45deg);
+margin:0 .3rem 0 .25rem;flex:none}
 details[open]>summary::before{transform:rotate(45deg)}
 summary h3{margin:0;font-size:1rem;font-weight:640;overflow-wrap:anywhere}
 summary .chip{margin-left:auto}
@@ -135,14 +143,16 @@ footer{color:var(--soft);font-size:.87rem;padding:.2rem 0 2.6rem}
 .t-blocked{--t:var(--warn);--tb:var(--warnbg);--ti:var(--warnink)}
 .t-differs,.t-unsupported{--t:var(--note);--tb:var(--notebg);--ti:var(--noteink)}
 .t-leftover{--t:var(--tidy);--tb:var(--tidybg);--ti:var(--tidyink)}
-.t-applied{--t:var(--good);--tb:var(--goodbg);--ti:var(--goodink)}
+.t-applied,.t-kept{--t:var(--good);--tb:var(--goodbg);--ti:var(--goodink)}
 .t-unknown{--t:var(--gone);--tb:var(--gonebg);--ti:var(--goneink)}
 .t-idle{--t:var(--calm);--tb:var(--calmbg);--ti:var(--calmink)}
-@media (max-width:700px){.in{padding:0 .9rem}section{padding:1rem}.bars li{grid-template-columns:1fr}.bars .key{grid-column:1}.fleet:not(.many) a{min-width:100%}.body{padding-left:.2rem}}
+@media (max-width:700px){.in{padding:0 .9rem}section{padding:1rem}.bars li{grid-template-columns:1fr}.bars .key{grid-column:1}
+.fleet:not(.many) a{min-width:100%}.body{padding-left:.2rem}}
 @media print{:root{color-scheme:light}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{background:#fff;font-size:10.5pt}
 header{background:none;color:#000}header .in{padding:0 0 .6rem}.over,.meta,.meta b{color:#333}main.in{margin:0}.in{max-width:none;padding:0}
 section{border:0;padding:.4rem 0;border-radius:0}.filters,.skip{display:none}details,tr,.next,.bars li{break-inside:avoid}
-details::details-content{content-visibility:visible;height:auto;block-size:auto}summary::before{display:none}.scroll{overflow:visible}.matrix tbody th{position:static}}
+details::details-content{content-visibility:visible;height:auto;block-size:auto}summary::before{display:none}.scroll{overflow:visible}
+.matrix tbody th{position:static}}
 @media (forced-colors:active){.chip,.fleet a,.counts li{border:1px solid}}
 """
 

@@ -10,7 +10,6 @@ Note that this module util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _certificates
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
@@ -18,7 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 try:
     from cryptography import x509
 except ImportError:
-    pass  # the entry points require it
+    x509 = None  # type: ignore[assignment]  # the entry points require it
 
 ROOT_2011_SHA256 = "847df6a78497943f27fc72eb93f9a637320a02b561d0a91b09e87a7807ed7c61"
 ROOT_2010_SHA256 = "df545bf919a2439c36983b54cdfc903dfa4f37d3996d8d84b4c31eec6f3c163e"

@@ -48,7 +48,7 @@ class Accepted:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What is remembered: ``mark`` the highest document ever accepted, ``last`` the one accepted last, ``fetched_at`` the last TLS fetch."""
+    """What is remembered: ``mark`` the highest document ever accepted, ``last`` the one accepted last, ``fetched_at`` the last fetch."""
 
     mark: Accepted | None = None
     last: Accepted | None = None
@@ -89,7 +89,8 @@ def judge(document: Accepted, memory: Memory, consent: Consent) -> Judgement:
             )
         return Judgement(True, True)
     if document.sha256 == mark.sha256:
-        return Judgement(False, False)
+        # Whoever strips the timestamp on first use must not leave a mark without time for ever; a later stamp of the same is none newer.
+        return Judgement(False, mark.signed_at is None and document.signed_at is not None)
     try:
         return _judge_other(document, mark, consent)
     except VerifyError as exc:
@@ -111,7 +112,7 @@ def _judge_other(document: Accepted, mark: Accepted, consent: Consent) -> Judgem
         if document.signed_at <= mark.signed_at:
             raise unproven(
                 "rollback_time",
-                f"The document was signed at {document.signed_at.isoformat()}, not later than {mark.signed_at.isoformat()}, and differs from what was accepted.",
+                f"The document was signed at {document.signed_at.isoformat()}, not later than {mark.signed_at.isoformat()}, and differs.",
             )
     elif document.signed_at is None and new == old and not consent.approves(document):
         raise unproven(

@@ -22,7 +22,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._verify import
 try:
     from cryptography import x509
 except ImportError:
-    pass  # the entry points require it
+    x509 = None  # type: ignore[assignment]  # the entry points require it
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")

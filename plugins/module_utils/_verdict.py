@@ -75,7 +75,7 @@ class Verdict:
     code_fix: str | None
     side_effects: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    problem: ConfigurationError | None = None
+    problem: ConfigurationError | None = dataclasses.field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the shape that modules return."""
@@ -216,7 +216,9 @@ def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: Inbound
         if not any(rule.enabled and wanted.same_behaviour(rule, inherited) for rule in wanted.candidates(inherited)):
             lost.append(path)
     if active and not configuration.rewrite.module:
-        return Finding("disabled", "the rule is there, but the module RewriteModule is not loaded, so nothing carries it out", (), active + inactive, misnamed, (), earlier)
+        return Finding(
+            "disabled", "the rule is there, but the module RewriteModule is not loaded, so nothing carries it out", (), active + inactive, misnamed, (), earlier
+        )
     if active and lost:
         reason = _lost(configuration, site, lost, active)
         if all(mitigation.names.maker(rule.name) == "other" for rule in active):
@@ -225,7 +227,9 @@ def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: Inbound
     if active:
         return Finding("applied", None, active, inactive, misnamed, (), earlier)
     if inactive:
-        return Finding("disabled", f"the rule {inactive[0].name!r} is switched off ({inactive[0].file}, line {inactive[0].line})", (), inactive, misnamed, (), earlier)
+        return Finding(
+            "disabled", f"the rule {inactive[0].name!r} is switched off ({inactive[0].file}, line {inactive[0].line})", (), inactive, misnamed, (), earlier
+        )
     if misnamed:
         return Finding("conflicting", _misnamed(action, misnamed[0], effective), (), (), misnamed, (), earlier)
     return Finding("absent", None)
@@ -254,7 +258,7 @@ def _revision(action: RewriteAction, rule: Rule, effective: Effective) -> Revisi
 def _breaks(mitigation: Mitigation, findings: Sequence[Finding], configuration: Configuration, site: str | None) -> tuple[str, ...]:
     """Return the paths where IIS answers 500.19 because of a rule of this mitigation."""
     broken: dict[str, None] = {}
-    for action, finding in zip(mitigation.actions, findings):
+    for action, finding in zip(mitigation.actions, findings, strict=False):
         rules = finding.active + finding.inactive + finding.misnamed
         name = site or action.site
         for path in [action.path, *configuration.applications_below(name, action.path)]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,9 @@ def verify(data: bytes, policy: Policy, now: datetime.datetime) -> Verified:
     """Return what the document proves at the time ``now``; raises VerifyError and nothing else (MissingLibrary before it begins)."""
     require_libraries()
     try:
-        return _verify(data, policy, now)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries would print what they think of a hostile certificate
+            return _verify(data, policy, now)
     except VerifyError:
         raise
     except Exception as exc:  # pylint: disable=broad-except  # whatever a hostile document provokes, it is not proven
@@ -245,7 +248,8 @@ def _chain(
     elif reference < leaf.not_valid_before_utc:
         code, sentence = "certificate_not_yet_valid", f"At {iso(reference)} the signer is not valid yet ({dates})."
     else:
-        code, sentence = "certificate_expired", f"At {iso(reference)} the signer or its issuer is not valid ({dates}), and {note or 'the timestamp does not help'}."
+        why = note or "the timestamp does not help"
+        code, sentence = "certificate_expired", f"At {iso(reference)} the signer or its issuer is not valid ({dates}), and {why}."
     raise unproven(code, sentence, **_details(leaf, pool))
 
 

@@ -115,7 +115,8 @@ options:
   approved_sha256:
     description:
       - SHA-256 of documents that an administrator has approved, of the file (as sha256sum prints it) or of the signed octets.
-      - Asked on first use, for other content in the same version without a signing time, and for a version far ahead. Never makes a document older or a signature valid.
+      - Asked on first use, for other content in the same version without a signing time, and for a version far ahead.
+        It lets no older document through, and no bad signature.
     type: list
     elements: str
   allow_older:
@@ -330,7 +331,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _feed_handle, _fetch, _parse, _state, _trust_options, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._certificates import iso
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import FetchError, InvalidInput
@@ -447,7 +447,8 @@ def _bytes(task: Task, state: _state.State, memory: _state.Memory, now: datetime
         if limit is None:
             raise
         if age is None or age > limit or kept is None:
-            raise FetchError(f"{exc.message} The last successful fetch is {_hours(age)}, max_age is {params['max_age']} hours.", exc.reason, **exc.details) from exc
+            message = f"{exc.message} The last successful fetch is {_hours(age)}, max_age is {params['max_age']} hours."
+            raise FetchError(message, exc.reason, **exc.details) from exc
         task.warn(f"{exc.message} The document of the last successful fetch ({_hours(age)}) is used.")
         return kept, False
 
@@ -466,7 +467,10 @@ def _warn(task: Task, verified: _verify.Verified, judgement: _state.Judgement, c
     if judgement.override:
         task.warn(f"An older document is accepted ({judgement.override}).")
     if verified.time_basis == "timestamp":
-        task.warn("The signer's certificate is not valid today; the timestamp proves that the document was signed while it was. It verifies for ever, so only the state tells its age.")
+        task.warn(
+            "The signer's chain is not valid today; the timestamp proves that the document was signed while it was. "
+            "Such a document verifies for ever, so only the state tells an old one from the newest."
+        )
     if verified.time_basis == "explicit":
         task.warn("The certificates were judged at verify_at, not today.")
     if custom:

@@ -140,7 +140,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
             return dict(exc.details, unreachable=True, reason=exc.reason, msg=exc.message)
         except MitigationError as exc:
             return dict(exc.details, failed=True, reason=exc.reason, msg=exc.message)
-        except Exception as exc:  # pylint: disable=broad-except  # noqa: BLE001  # a defect: one sentence, the traceback at -vvv
+        except Exception as exc:  # pylint: disable=broad-except  # a defect: one sentence, the traceback at -vvv
             return {
                 "failed": True,
                 "reason": "unexpected_error",

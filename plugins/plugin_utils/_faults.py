@@ -11,6 +11,7 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -53,6 +54,15 @@ def classify(exc: BaseException, where: str, user: str | None = None) -> Connect
     return ConnectionFailure(f"{where} {what}{detail}: {remedy}.", reason=reason, endpoint=where)
 
 
+_WMI_CODE = re.compile(r"<(?:\w+:)?error_Code\b[^>]*>\s*(\d+)\s*<")
+
+
+def wmi_code(response: object) -> int | None:
+    """Return the code of a fault whose detail is an MSFT_WmiError, which is how quotas are often told and pypsrp does not read."""
+    found = _WMI_CODE.search(response) if isinstance(response, str) else None
+    return int(found.group(1)) if found else None
+
+
 def never_connected(failure: ConnectionFailure) -> bool:
     """Tell whether no message can have reached the server, so that there is nothing to clean up there."""
     return failure.reason in {
@@ -74,7 +84,8 @@ def _judge(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
     if module == "requests":
         return _request(exc, names)
     if module in ("spnego", "gssapi", "krb5", "kerberos") or "SpnegoError" in names:
-        return "kerberos_failed", "could not be authenticated to", "check the Kerberos ticket, realm and service name, or use another authentication method", _text(exc)
+        remedy = "check the Kerberos ticket, realm and service name, or use another authentication method"
+        return "kerberos_failed", "could not be authenticated to", remedy, _text(exc)
     if module == "ansible":
         return _plugin(exc, user)
     if isinstance(exc, OSError):
@@ -87,11 +98,8 @@ def _judge(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
 
 
 def _fault(exc: BaseException) -> tuple[str, str, str, str]:
-    code: object = None
-    for name in ("wmierror_code", "wsman_fault_code", "code"):
-        value = getattr(exc, name, None)
-        if value in FAULTS or code is None:
-            code = value
+    codes = [getattr(exc, name, None) for name in ("wmierror_code", "wsman_fault_code", "code")]
+    code = next((item for item in codes if item in FAULTS), next((item for item in codes if item is not None), None))
     detail = _text(getattr(exc, "provider_fault", None) or getattr(exc, "reason", None) or "")
     if isinstance(code, int) and code in FAULTS:
         reason, what, remedy = FAULTS[code]

@@ -65,7 +65,7 @@ class PsrpSession:
         answers: list[Answer | None] = [None] * len(statements)
         if self._batches and len(statements) > 1:
             answers = self._read_together(statements)
-        return [answer if answer is not None else self._read_alone(statement) for statement, answer in zip(statements, answers)]
+        return [answer if answer is not None else self._read_alone(statement) for statement, answer in zip(statements, answers, strict=True)]
 
     def change(self, statement: Statement) -> Answer:
         """Run one changing statement alone, with ErrorAction Stop.
@@ -110,7 +110,7 @@ class PsrpSession:
                 link.abandon()
             else:
                 link.close()
-        except Exception:  # pylint: disable=broad-except  # noqa: BLE001  # the outcome of the task stands already
+        except Exception:  # pylint: disable=broad-except  # the outcome of the task stands already
             return
         finally:
             self._busy = False

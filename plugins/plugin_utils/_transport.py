@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify, never_connected
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify, never_connected, wmi_code
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import Recorder, record
 
 #: None without the library; require() raises MissingLibrary before any of them is used.
@@ -45,7 +45,10 @@ class OneTry:
 
     def send(self, message: bytes, **dummy: Any) -> bytes:
         """Return the answer to one WS-Management message."""
-        answer: bytes = self.transport.send(message)
+        try:
+            answer: bytes = self.transport.send(message)
+        except pypsrp_exceptions.WinRMTransportError as exc:
+            raise _fault(exc.protocol, exc.code, exc.response_text) from exc
         self.answered = True
         return answer
 
@@ -60,6 +63,14 @@ class OneTry:
         """Close the connection."""
         with contextlib.suppress(Exception):
             self.transport.close()
+
+
+def _fault(protocol: str, status: int, response: str) -> Exception:
+    """Return what WSMan expects for an HTTP error: it reads WS-Management faults out of it, but not those of WMI."""
+    code = wmi_code(response)
+    if code is not None:
+        return pypsrp_exceptions.WSManFaultError(code, None, None, None, None, None)  # type: ignore[no-any-return]
+    return pypsrp_exceptions.WinRMTransportError(protocol, status, response)  # type: ignore[no-any-return]
 
 
 class PywinrmTransport:
@@ -81,7 +92,7 @@ class PywinrmTransport:
             self.answered = True
             return answer
         except winrm_exceptions.WinRMTransportError as exc:
-            raise pypsrp_exceptions.WinRMTransportError(exc.protocol, exc.code, exc.response_text) from exc
+            raise _fault(exc.protocol, exc.code, exc.response_text) from exc
         except winrm_exceptions.AuthenticationError as exc:
             raise pypsrp_exceptions.AuthenticationError(str(exc)) from exc
 

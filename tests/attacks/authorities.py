@@ -66,7 +66,17 @@ def name(common_name: str | Sequence[str], organization: str | Sequence[str] | N
 
 def usage(*granted: str, critical: bool = True) -> tuple[x509.KeyUsage, bool]:
     """Return a key usage extension with the granted bits."""
-    bits = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    bits = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
     return x509.KeyUsage(**{bit: bit in granted for bit in bits}), critical
 
 
@@ -190,7 +200,9 @@ def token(
             "sid": identifier,
             "digest_algorithm": algos.DigestAlgorithm({"algorithm": algorithm}),
             "signed_attrs": signed,
-            "signature_algorithm": algos.SignedDigestAlgorithm({"algorithm": f"{algorithm}_rsa" if isinstance(signer_key, rsa.RSAPrivateKey) else "sha256_ecdsa"}),
+            "signature_algorithm": algos.SignedDigestAlgorithm(
+                {"algorithm": f"{algorithm}_rsa" if isinstance(signer_key, rsa.RSAPrivateKey) else "sha256_ecdsa"}
+            ),
             "signature": signature,
         }
     )
@@ -218,13 +230,24 @@ class Pki:
         self.root = issue(name("Test Root Certificate Authority 2011"), key("root"), None, key("root"), *long, authority=True, key_usage=authority)
         self.middle = issue(name("Test Code Signing PCA"), key("middle"), self.root, key("root"), *long, authority=True, key_usage=authority)
         self.leaf = self.signer()
-        self.time_root = issue(name("Test Root Certificate Authority 2010"), key("time root"), None, key("time root"), *long, authority=True, key_usage=authority)
+        self.time_root = issue(
+            name("Test Root Certificate Authority 2010"), key("time root"), None, key("time root"), *long, authority=True, key_usage=authority
+        )
         policies = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.3.6.1.4.1.311.46.3"), None)])
         self.time_middle = issue(
-            name("Test Time-Stamp PCA"), key("time middle"), self.time_root, key("time root"), *long, authority=True, key_usage=authority, extra=[(policies, True)]
+            name("Test Time-Stamp PCA"),
+            key("time middle"),
+            self.time_root,
+            key("time root"),
+            *long,
+            authority=True,
+            key_usage=authority,
+            extra=[(policies, True)],
         )
         self.time_leaf = self.stamper()
-        self.evil_root = issue(name("Test Root Certificate Authority 2011"), key("evil root"), None, key("evil root"), *long, authority=True, key_usage=authority)
+        self.evil_root = issue(
+            name("Test Root Certificate Authority 2011"), key("evil root"), None, key("evil root"), *long, authority=True, key_usage=authority
+        )
         self.evil_leaf = self.signer(issuer=self.evil_root, issuer_key=key("evil root"), subject_key=key("evil"))
 
     def signer(self, **changes: Any) -> x509.Certificate:

@@ -69,7 +69,9 @@ def cases(pki: Pki) -> Iterator[Case]:
 
     yield Case("doctype-empty", text.replace("<EOCS", "<!DOCTYPE EOCS><EOCS").encode(), "doctype")
     yield Case("doctype-default-attribute", text.replace("<EOCS", '<!DOCTYPE EOCS [<!ATTLIST Config id CDATA "M1">]><EOCS').encode(), "doctype")
-    yield Case("entity-internal", text.replace("<EOCS", '<!DOCTYPE EOCS [<!ENTITY a "DoNothing">]><EOCS').replace("<Value>DoNothing", "<Value>&a;").encode(), "doctype")
+    yield Case(
+        "entity-internal", text.replace("<EOCS", '<!DOCTYPE EOCS [<!ENTITY a "DoNothing">]><EOCS').replace("<Value>DoNothing", "<Value>&a;").encode(), "doctype"
+    )
     yield Case("entity-external-file", text.replace("<EOCS", '<!DOCTYPE EOCS [<!ENTITY a SYSTEM "file:///etc/passwd">]><EOCS').encode(), "doctype")
     yield Case("entity-external-subset", text.replace("<EOCS", '<!DOCTYPE EOCS SYSTEM "http://127.0.0.1:9/x.dtd"><EOCS').encode(), "doctype")
     laughs = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))

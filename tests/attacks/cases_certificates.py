@@ -85,7 +85,9 @@ def _chains(pki: Pki) -> Iterator[Case]:
     def under(case: str, reason: str | None, issuer: x509.Certificate | None = None, signing: str = "root", **changes: Any) -> Case:
         options: dict[str, Any] = {"authority": True, "key_usage": usage("key_cert_sign", "crl_sign"), **changes}
         label = options.pop("label", "other middle")
-        middle = issue(name("Test Code Signing PCA 2024"), key(label), issuer or pki.root, key(signing), options.pop("begin", begin), options.pop("end", end), **options)
+        middle = issue(
+            name("Test Code Signing PCA 2024"), key(label), issuer or pki.root, key(signing), options.pop("begin", begin), options.pop("end", end), **options
+        )
         leaf = pki.signer(issuer=middle, issuer_key=key(label))
         return Case(case, sign(pki, leaf=leaf, certificates=[leaf, middle, pki.middle]).bytes(), reason)
 

@@ -34,14 +34,22 @@ def _valid(pki: Pki) -> Iterator[Case]:
     yield Case("valid-without-key-value", sign(pki).but(key_value="").bytes())
     yield Case("valid-foreign-key-value", sign(pki).but(key_value=key_value(key("evil"))).bytes())
     spaced = CONTENT.replace('<EOCS version="1.0.4">', '<EOCS version="1.0.4" xml:lang="en">')
-    yield Case("valid-xml-lang-signed", sign(pki, spaced, info=signed_info(spaced, namespaces=f' xmlns="{DSIG}" xml:lang="en"')).but(
-        info_delivered=signed_info(spaced, namespaces="")).bytes())
+    yield Case(
+        "valid-xml-lang-signed",
+        sign(pki, spaced, info=signed_info(spaced, namespaces=f' xmlns="{DSIG}" xml:lang="en"')).but(info_delivered=signed_info(spaced, namespaces="")).bytes(),
+    )
     extra = CONTENT.replace('<EOCS version="1.0.4">', '<EOCS xmlns:x="urn:x" version="1.0.4">')
-    yield Case("valid-unused-namespace-signed", sign(pki, extra, info=signed_info(extra, namespaces=f' xmlns="{DSIG}" xmlns:x="urn:x"')).but(
-        info_delivered=signed_info(extra, namespaces="")).bytes())
+    yield Case(
+        "valid-unused-namespace-signed",
+        sign(pki, extra, info=signed_info(extra, namespaces=f' xmlns="{DSIG}" xmlns:x="urn:x"')).but(info_delivered=signed_info(extra, namespaces="")).bytes(),
+    )
     prefixed = signed_info(CONTENT, namespaces=f' xmlns:ds="{DSIG}"', prefix="ds:")
-    yield Case("valid-ds-prefix", sign(pki, info=prefixed, prefix="ds:").but(
-        info_delivered=signed_info(CONTENT, namespaces="", prefix="ds:"), signature_tag=f'<ds:Signature xmlns:ds="{DSIG}">').bytes())
+    yield Case(
+        "valid-ds-prefix",
+        sign(pki, info=prefixed, prefix="ds:")
+        .but(info_delivered=signed_info(CONTENT, namespaces="", prefix="ds:"), signature_tag=f'<ds:Signature xmlns:ds="{DSIG}">')
+        .bytes(),
+    )
     for name, content in (
         ("unknown-elements", CONTENT.replace("<ActionList>", '<Applicability lowest="15.1"><Product>Exchange2016</Product></Applicability><ActionList>')),
         ("no-action-list", '<EOCS version="1.0.5"><Config id="M2"><Rule kind="outbound">x</Rule></Config></EOCS>'),
@@ -61,7 +69,11 @@ def _wrapping(pki: Pki) -> Iterator[Case]:
     yield Case("unsigned-other-namespace", CONTENT.replace("</EOCS>", "<Signature/></EOCS>").encode(), "unsigned")
     yield Case("wrap-original-in-config", EVIL.replace("</EOCS>", f'<Config id="X">{body}</Config>{signature}</EOCS>').encode(), "many_signatures")
     yield Case("wrap-evil-outside-signed-root", EVIL.replace("</EOCS>", body + "</EOCS>").encode(), "signature_position")
-    yield Case("wrap-original-in-object", EVIL.replace("</EOCS>", signature.replace("</Signature>", f'<Object Id="o">{CONTENT}</Object></Signature>') + "</EOCS>").encode(), "signature_grammar")
+    yield Case(
+        "wrap-original-in-object",
+        EVIL.replace("</EOCS>", signature.replace("</Signature>", f'<Object Id="o">{CONTENT}</Object></Signature>') + "</EOCS>").encode(),
+        "signature_grammar",
+    )
     yield Case("wrap-signature-in-config", EVIL.replace("</Config>", signature + "</Config>").encode(), "signature_position")
     yield Case("wrap-signature-first", text.replace(signature, "").replace('1.0.4">', '1.0.4">' + signature).encode(), "signature_position")
     yield Case("wrap-config-after-signature", text.replace("</EOCS>", PING.replace("PING1", "M1") + "</EOCS>").encode(), "signature_position")
@@ -86,15 +98,30 @@ def _games(pki: Pki) -> Iterator[Case]:
         return Case(name, sign(pki, content, info=signed_info(content, **changes), digest=digest).bytes(), reason)  # type: ignore[arg-type]
 
     for name, steps in (
-        ("none-but-c14n", [C14N]), ("xpath", [XPATH]), ("xslt", [XSLT]), ("filter2", [ENVELOPED, FILTER2]), ("base64", [ENVELOPED, BASE64]),
-        ("exclusive", [ENVELOPED, EXCLUSIVE]), ("c14n-1.1", [ENVELOPED, C14N11]), ("with-comments", [ENVELOPED, C14N + "#WithComments"]),
-        ("swapped", [C14N, ENVELOPED]), ("twice-enveloped", [ENVELOPED, ENVELOPED]), ("unknown", [ENVELOPED, "urn:x"]),
+        ("none-but-c14n", [C14N]),
+        ("xpath", [XPATH]),
+        ("xslt", [XSLT]),
+        ("filter2", [ENVELOPED, FILTER2]),
+        ("base64", [ENVELOPED, BASE64]),
+        ("exclusive", [ENVELOPED, EXCLUSIVE]),
+        ("c14n-1.1", [ENVELOPED, C14N11]),
+        ("with-comments", [ENVELOPED, C14N + "#WithComments"]),
+        ("swapped", [C14N, ENVELOPED]),
+        ("twice-enveloped", [ENVELOPED, ENVELOPED]),
+        ("unknown", [ENVELOPED, "urn:x"]),
     ):
         yield with_info(f"transform-{name}", "transform_not_allowed", transforms=steps)
     yield with_info("transform-three", "signature_grammar", transforms=[ENVELOPED, C14N, C14N])
     yield with_info("transform-empty-list", "signature_grammar", transforms=[])
-    for name, uri in (("fragment", ' URI="#x"'), ("xpointer-root", ' URI="#xpointer(/)"'), ("http", ' URI="http://127.0.0.1:9/"'), ("file", ' URI="file:///etc/passwd"'),
-                      ("missing", ""), ("with-id", ' Id="r" URI=""'), ("with-type", f' Type="{DSIG}Object" URI=""')):
+    for name, uri in (
+        ("fragment", ' URI="#x"'),
+        ("xpointer-root", ' URI="#xpointer(/)"'),
+        ("http", ' URI="http://127.0.0.1:9/"'),
+        ("file", ' URI="file:///etc/passwd"'),
+        ("missing", ""),
+        ("with-id", ' Id="r" URI=""'),
+        ("with-type", f' Type="{DSIG}Object" URI=""'),
+    ):
         yield with_info(f"reference-{name}", "reference_not_allowed", uri=uri)
     two = signed_info(CONTENT)
     reference = re.search("<Reference.*</Reference>", two)
@@ -104,14 +131,34 @@ def _games(pki: Pki) -> Iterator[Case]:
     yield Case("reference-none", sign(pki, info=two.replace(reference[0], "")).bytes(), "signature_grammar")
     yield with_info("canonicalization-exclusive", "algorithm_not_allowed", c14n=EXCLUSIVE)
     yield with_info("canonicalization-with-comments", "algorithm_not_allowed", c14n=C14N + "#WithComments")
-    for name, algorithm in (("rsa-sha1", DSIG + "rsa-sha1"), ("hmac-sha256", "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256"), ("hmac-sha1", DSIG + "hmac-sha1"),
-                            ("ecdsa", "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"), ("dsa", DSIG + "dsa-sha1"), ("pss", "http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1"),
-                            ("md5", "http://www.w3.org/2001/04/xmldsig-more#rsa-md5"), ("empty", ""), ("none", "none")):
+    for name, algorithm in (
+        ("rsa-sha1", DSIG + "rsa-sha1"),
+        ("hmac-sha256", "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256"),
+        ("hmac-sha1", DSIG + "hmac-sha1"),
+        ("ecdsa", "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"),
+        ("dsa", DSIG + "dsa-sha1"),
+        ("pss", "http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1"),
+        ("md5", "http://www.w3.org/2001/04/xmldsig-more#rsa-md5"),
+        ("empty", ""),
+        ("none", "none"),
+    ):
         yield with_info(f"algorithm-{name}", "algorithm_not_allowed", algorithm=algorithm)
     yield Case("digest-sha1", sign(pki, info=signed_info(CONTENT).replace("xmlenc#sha256", "xmlenc#sha1")).bytes(), "algorithm_not_allowed")
-    yield Case("digest-sha1-of-dsig", sign(pki, info=re.sub("DigestMethod Algorithm=\"[^\"]*\"", f'DigestMethod Algorithm="{DSIG}sha1"', signed_info(CONTENT))).bytes(), "algorithm_not_allowed")
-    yield Case("hmac-output-length", sign(pki, info=two.replace("rsa-sha256\"></SignatureMethod>", "rsa-sha256\"><HMACOutputLength>0</HMACOutputLength></SignatureMethod>")).bytes(), "signature_grammar")
-    yield Case("algorithm-swapped-after-signing", sign(pki).but(info_delivered=signed_info(CONTENT, algorithm=RSA_SHA + "sha512", namespaces="")).bytes(), "signature_mismatch")
+    yield Case(
+        "digest-sha1-of-dsig",
+        sign(pki, info=re.sub('DigestMethod Algorithm="[^"]*"', f'DigestMethod Algorithm="{DSIG}sha1"', signed_info(CONTENT))).bytes(),
+        "algorithm_not_allowed",
+    )
+    yield Case(
+        "hmac-output-length",
+        sign(pki, info=two.replace('rsa-sha256"></SignatureMethod>', 'rsa-sha256"><HMACOutputLength>0</HMACOutputLength></SignatureMethod>')).bytes(),
+        "signature_grammar",
+    )
+    yield Case(
+        "algorithm-swapped-after-signing",
+        sign(pki).but(info_delivered=signed_info(CONTENT, algorithm=RSA_SHA + "sha512", namespaces="")).bytes(),
+        "signature_mismatch",
+    )
     yield Case("digest-replaced-after-signing", sign(pki).but(content=EVIL, info_delivered=signed_info(EVIL, namespaces="")).bytes(), "signature_mismatch")
     yield with_info("digest-empty", "base64_malformed", digest_value="")
     yield with_info("digest-cut-short", "digest_mismatch", digest_value=b64(b"x" * 16))
@@ -139,25 +186,32 @@ def _grammar(pki: Pki) -> Iterator[Case]:
     certificate = re.search("<X509Certificate>.*?</X509Certificate>", text)
     data = re.search("<X509Data>.*?</X509Data>", text)
     assert certificate is not None and data is not None
-    yield from changed([
-        ("grammar-signature-with-id", f'<Signature xmlns="{DSIG}">', f'<Signature Id="s" xmlns="{DSIG}">', "signature_grammar"),
-        ("grammar-text-in-signature", "<SignatureValue>", "x<SignatureValue>", "signature_grammar"),
-        ("grammar-foreign-element", "<KeyInfo>", '<Config xmlns="" id="M1"/><KeyInfo>', "signature_grammar"),
-        ("grammar-retrieval-method", "<X509Data>", '<RetrievalMethod URI="#x"/><X509Data>', "signature_grammar"),
-        ("grammar-key-name", "<X509Data>", "<KeyName>leaf</KeyName><X509Data>", "signature_grammar"),
-        ("grammar-pgp-data", "<X509Data>", "<PGPData/><X509Data>", "signature_grammar"),
-        ("grammar-no-certificate", data[0], "", "signature_grammar"),
-        ("grammar-x509-subject-name", data[0], "<X509Data><X509SubjectName>CN=x</X509SubjectName></X509Data>", "signature_grammar"),
-        ("grammar-two-x509-data", data[0], data[0] * 2, "signature_grammar"),
-        ("grammar-element-in-value", "<SignatureValue>", "<SignatureValue><a/>", "signature_grammar"),
-        ("grammar-object-unknown", '<Object Id="ts-countersig">', '<Object Id="other">', "signature_grammar"),
-        ("grammar-object-with-type", '<Object Id="ts-countersig">', '<Object Id="ts-countersig" MimeType="x">', "signature_grammar"),
-        ("grammar-manifest", '<Object Id="ts-countersig">', '<Object Id="m"><Manifest/></Object><Object Id="ts-countersig">', "signature_grammar"),
-        ("grammar-value-missing", f"<SignatureValue>{b64(good.value)}</SignatureValue>", "", "signature_grammar"),
-        ("certificate-broken-base64", certificate[0], "<X509Certificate>M*</X509Certificate>", "base64_malformed"),
-        ("certificate-broken-der", certificate[0], "<X509Certificate>MAA=</X509Certificate>", "certificate_malformed"),
-        ("certificate-with-bytes-behind", certificate[0], f"<X509Certificate>{b64(good.certificates[0] + b'x')}</X509Certificate>", "certificate_malformed"),
-    ])
+    yield from changed(
+        [
+            ("grammar-signature-with-id", f'<Signature xmlns="{DSIG}">', f'<Signature Id="s" xmlns="{DSIG}">', "signature_grammar"),
+            ("grammar-text-in-signature", "<SignatureValue>", "x<SignatureValue>", "signature_grammar"),
+            ("grammar-foreign-element", "<KeyInfo>", '<Config xmlns="" id="M1"/><KeyInfo>', "signature_grammar"),
+            ("grammar-retrieval-method", "<X509Data>", '<RetrievalMethod URI="#x"/><X509Data>', "signature_grammar"),
+            ("grammar-key-name", "<X509Data>", "<KeyName>leaf</KeyName><X509Data>", "signature_grammar"),
+            ("grammar-pgp-data", "<X509Data>", "<PGPData/><X509Data>", "signature_grammar"),
+            ("grammar-no-certificate", data[0], "", "signature_grammar"),
+            ("grammar-x509-subject-name", data[0], "<X509Data><X509SubjectName>CN=x</X509SubjectName></X509Data>", "signature_grammar"),
+            ("grammar-two-x509-data", data[0], data[0] * 2, "signature_grammar"),
+            ("grammar-element-in-value", "<SignatureValue>", "<SignatureValue><a/>", "signature_grammar"),
+            ("grammar-object-unknown", '<Object Id="ts-countersig">', '<Object Id="other">', "signature_grammar"),
+            ("grammar-object-with-type", '<Object Id="ts-countersig">', '<Object Id="ts-countersig" MimeType="x">', "signature_grammar"),
+            ("grammar-manifest", '<Object Id="ts-countersig">', '<Object Id="m"><Manifest/></Object><Object Id="ts-countersig">', "signature_grammar"),
+            ("grammar-value-missing", f"<SignatureValue>{b64(good.value)}</SignatureValue>", "", "signature_grammar"),
+            ("certificate-broken-base64", certificate[0], "<X509Certificate>M*</X509Certificate>", "base64_malformed"),
+            ("certificate-broken-der", certificate[0], "<X509Certificate>MAA=</X509Certificate>", "certificate_malformed"),
+            (
+                "certificate-with-bytes-behind",
+                certificate[0],
+                f"<X509Certificate>{b64(good.certificates[0] + b'x')}</X509Certificate>",
+                "certificate_malformed",
+            ),
+        ]
+    )
     yield Case("certificate-bomb", text.replace(certificate[0], certificate[0] * 17).encode(), "signature_grammar")
     moved = re.sub("(<SignedInfo>.*</SignedInfo>)(<SignatureValue>.*</SignatureValue>)", r"\2\1", signature)
     yield Case("grammar-parts-swapped", text.replace(signature, moved).encode(), "signature_grammar")

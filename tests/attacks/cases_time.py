@@ -40,7 +40,11 @@ def cases(pki: Pki) -> Iterator[Case]:
     yield stamped("valid-timestamp-sha512-signature", None, algorithm="sha512")
     yield stamped("valid-timestamp-by-key-identifier", None, by_key_identifier=True)
     yield stamped("valid-timestamp-certificates-beside-only", None, certificates=[])
-    yield Case("valid-timestamp-certificates-inside-only", expired(lambda v: pki.stamp(v, inside)).but(time_certificates=()).bytes().replace(b"<X509Data></X509Data>", b""), basis="timestamp")
+    yield Case(
+        "valid-timestamp-certificates-inside-only",
+        expired(lambda v: pki.stamp(v, inside)).but(time_certificates=()).bytes().replace(b"<X509Data></X509Data>", b""),
+        basis="timestamp",
+    )
     tired = pki.stamper(end=now - 150 * DAY)
     yield stamped("valid-timestamp-authority-expired-since", None, signer=tired)
     critical = pki.stamper(ekus_critical=True, key_usage=usage("digital_signature"))
@@ -85,8 +89,14 @@ def cases(pki: Pki) -> Iterator[Case]:
     good = expired(lambda value: pki.stamp(value, inside))
     assert good.token is not None
     for case, raw in (
-        ("bytes-behind", good.token + b"\0"), ("cut-short", good.token[:-3]), ("empty-sequence", b"\x30\x00"), ("random", bytes(range(256))),
-        ("of-empty-value", token), ("endless-nesting", b"\x30\x80" * 5000), ("huge-length", b"\x30\x84\xff\xff\xff\xff"), ("negative-time", good.token.replace(b"Z", b"X")),
+        ("bytes-behind", good.token + b"\0"),
+        ("cut-short", good.token[:-3]),
+        ("empty-sequence", b"\x30\x00"),
+        ("random", bytes(range(256))),
+        ("of-empty-value", token),
+        ("endless-nesting", b"\x30\x80" * 5000),
+        ("huge-length", b"\x30\x84\xff\xff\xff\xff"),
+        ("negative-time", good.token.replace(b"Z", b"X")),
         ("changed-inside", good.token[:-40] + bytes([good.token[-40] ^ 1]) + good.token[-39:]),
     ):
         yield Case(f"timestamp-{case}", good.but(token=raw).bytes(), expired_code)
@@ -100,14 +110,20 @@ def cases(pki: Pki) -> Iterator[Case]:
     yield Case("valid-current-broken-timestamp", fresh.but(token=fresh.token[:-3]).bytes(), signed=False)
     yield Case("valid-current-no-timestamp", sign(pki, stamp=lambda _value: None).bytes(), signed=False)
     yield Case("valid-current-timestamp-in-the-future", sign(pki, stamp=lambda value: pki.stamp(value, now + DAY)).bytes(), signed=False)
-    yield Case("valid-current-timestamp-of-stranger", sign(pki, stamp=lambda value: pki.stamp(value, inside, signer=evil, certificates=[evil, pki.evil_root])).bytes(), signed=False)
+    yield Case(
+        "valid-current-timestamp-of-stranger",
+        sign(pki, stamp=lambda value: pki.stamp(value, inside, signer=evil, certificates=[evil, pki.evil_root])).bytes(),
+        signed=False,
+    )
 
     half = issue(name("Old PCA"), key("old middle"), pki.root, key("root"), now - 800 * DAY, now - 20 * DAY, authority=True, key_usage=usage("key_cert_sign"))
     leaf = pki.signer(issuer=half, issuer_key=key("old middle"))
     chain = [leaf, half, pki.root]
     yield Case("valid-intermediate-expired-with-timestamp", sign(pki, leaf=leaf, certificates=chain).bytes(), basis="timestamp", signed=True)
     yield Case("intermediate-expired-without-timestamp", sign(pki, leaf=leaf, certificates=chain, stamp=lambda _value: None).bytes(), expired_code)
-    yield Case("intermediate-expired-timestamp-after", sign(pki, leaf=leaf, certificates=chain, stamp=lambda v: pki.stamp(v, now - 10 * DAY)).bytes(), expired_code)
+    yield Case(
+        "intermediate-expired-timestamp-after", sign(pki, leaf=leaf, certificates=chain, stamp=lambda v: pki.stamp(v, now - 10 * DAY)).bytes(), expired_code
+    )
 
     data = expired(lambda _value: None).bytes()
     yield Case("valid-archive-at-explicit-time", data, basis="explicit", at=inside)
@@ -116,6 +132,8 @@ def cases(pki: Pki) -> Iterator[Case]:
     with_token = good.bytes()
     yield Case("revoked-timestamp-authority", with_token, expired_code, crls=(crl(pki.time_middle, key("time middle"), now - DAY, now + DAY, [pki.time_leaf]),))
     yield Case("denied-timestamp-authority", with_token, expired_code, denied=(hashlib.sha256(der(pki.time_leaf)).hexdigest(),))
-    yield Case("key-compromise-revoked-though-timestamped", with_token, "revoked", crls=(crl(pki.middle, key("middle"), now - 50 * DAY, now - 40 * DAY, [old]),))
+    yield Case(
+        "key-compromise-revoked-though-timestamped", with_token, "revoked", crls=(crl(pki.middle, key("middle"), now - 50 * DAY, now - 40 * DAY, [old]),)
+    )
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
     yield stamped("timestamp-authority-unknown-critical", expired_code, signer=pki.stamper(extra=[(unknown, True)]))

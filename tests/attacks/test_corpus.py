@@ -10,10 +10,9 @@ import time
 import tracemalloc
 
 import pytest
-from cryptography import x509
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _parse, _reasons, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import VerifyError
+from cryptography import x509
 
 from .authorities import Pki
 from .case import Case

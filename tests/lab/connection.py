@@ -163,9 +163,7 @@ class Handler(BaseHTTPRequestHandler):
     def _web(self) -> None:
         """Let the machine's IIS answer."""
         listener = self.server
-        host = self.headers.get("Host") or "localhost"
-        url = f"{'https' if listener.tls else 'http'}://{host}{self.path}"
-        answer = listener.machine.iis.request(self.command, url, dict(self.headers.items()))
+        answer = listener.machine.iis.request(self.command, self.path, dict(self.headers.items()))
         if not hasattr(answer, "status"):
             raise Dropped
         headers = answer.headers.items() if hasattr(answer.headers, "items") else answer.headers
@@ -182,15 +180,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str], challenges: list[str] | None = None, cut: bool = False) -> None:
         """Send one response in one write and log it."""
-        self.send_response(status)
+        self.send_response_only(status)
         given = {name.lower() for name in headers}
-        for name, value in headers.items():
+        own = {"Server": self.version_string(), "Date": self.date_time_string()}
+        for name, value in (*((name, value) for name, value in own.items() if name.lower() not in given), *headers.items()):
             if name.lower() != "content-length":
                 self.send_header(name, value)
         for challenge in challenges if challenges is not None else ([self.logon.reply] if self.logon.reply else []):
             self.send_header("WWW-Authenticate", challenge)
-        if "content-length" not in given or status not in (204, 304):
-            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body)))
         head = sum(len(part) for part in getattr(self, "_headers_buffer", ()))
         self._log(status, head + len(body))  # before the client can know: whoever has the answer finds the record
         self.end_headers()

@@ -45,6 +45,8 @@ class Runspace:
         self.language_mode = language_mode
         self.endpoints: list[str] = [endpoint]
         self.variables: dict[str, Any] = {}
+        #: the URL of the endpoint as the client wrote it, with its query (serializationLevel)
+        self.url = ""
         self.stopping = threading.Event()
 
     def find(self, name: str) -> Definition | None:

@@ -127,6 +127,7 @@ class Pki:
         folder.mkdir(parents=True, exist_ok=True)
         self.now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
         self._identities: dict[str, Identity] = {}
+        self._keys: dict[pathlib.Path, rsa.RSAPrivateKey] = {}
         self._lock = threading.RLock()
 
     # -- roots and intermediates
@@ -273,7 +274,9 @@ class Pki:
         with self._lock:
             if role not in self._identities:
                 key_file = self.folder / f"{key_role or role}.key"
-                key = self._read_key(key_file) if key_file.exists() else _key(key_role or role)
+                if key_file not in self._keys:
+                    self._keys[key_file] = self._read_key(key_file) if key_file.exists() else _key(key_role or role)
+                key = self._keys[key_file]
                 if self.path(role).exists() and key_file.exists():
                     certificate = x509.load_pem_x509_certificate(self.path(role).read_bytes())
                 else:
@@ -287,7 +290,7 @@ class Pki:
 
     @staticmethod
     def _read_key(path: pathlib.Path) -> rsa.RSAPrivateKey:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(key, rsa.RSAPrivateKey):
             raise LabRefusal(f"{path} is not an RSA key")
         return key

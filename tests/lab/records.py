@@ -24,8 +24,8 @@ _UNBOUND = f"System.Collections.Generic.List`1[[System.Object, {_MSCORLIB}]]"
 
 
 def _cut(text: str) -> str:
-    """Shorten a target name in a category message, as Windows does: 40 characters with the middle left out."""
-    return text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}"
+    """Shorten a target name in a category message, as Windows does: of more than 40 characters 15 stay at either end."""
+    return text if len(text) <= 40 else f"{text[:15]}...{text[-15:]}"
 
 
 def category_message(info: ErrorInfo) -> str:

@@ -206,6 +206,7 @@ class ShellService:
         )
         if powershell:
             shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, str(mode))
+            shell.runspace.url = request.to
             shell.pool = Pool(restricted=endpoint == "host" and mode == "NoLanguage")
             opening = request.text("ps:creationXml")
             if not opening:

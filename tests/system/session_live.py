@@ -9,7 +9,6 @@ from typing import Any
 
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import connection_loader
-
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import exchange_session, host_session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
 

@@ -14,15 +14,15 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from lab.fleet import Fleet
-from session_live import NAMES, WAYS, connection, exchange, host
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import read_organization
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import call
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import host_session
+from session_live import NAMES, WAYS, connection, exchange, host
+
+from lab.fleet import Fleet
 
 FOLDER = "C:\\inetpub\\wwwroot"
 ALL_BYTES = bytes(range(256)) * 3

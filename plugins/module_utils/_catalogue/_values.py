@@ -116,7 +116,11 @@ class OutboundRule:
         """Say whether a rule does the same, whatever its name, enabled or not: server variable, action, precondition (FACTS.md 2.4)."""
         if not _regular_expressions(rule) or rule.conditions or "filterByTags" in rule.match or "customTags" in rule.match:
             return False
-        if not _is(rule.match, "serverVariable", "", self.server_variable) or rule.match.get("pattern") != "(.*)" or not _is(rule.match, "negate", "false", "false"):
+        if (
+            not _is(rule.match, "serverVariable", "", self.server_variable)
+            or rule.match.get("pattern") != "(.*)"
+            or not _is(rule.match, "negate", "false", "false")
+        ):
             return False
         if rule.action.get("type", "None") != "Rewrite" or rule.action.get("value") != self.value or not _is(rule.action, "replace", "true", "true"):
             return False

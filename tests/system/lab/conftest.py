@@ -23,14 +23,23 @@ def wire_tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return wire_fleet.certificate(tmp_path_factory.mktemp("wire-tls"))
 
 
-@pytest.fixture
-def wire_lab(wire_tls: tuple[str, str]) -> Iterator[Callable[..., Any]]:
-    """Make served fleets of probe machines: ``wire_lab(names=("EX1",), **machine attributes)``."""
+@pytest.fixture(scope="module")
+def wire_cmdlets() -> Iterator[None]:
+    """The probe cmdlets, for the tests of one module."""
+    import lab.httpd  # noqa: F401 (registers the engine's own cmdlets)
     import wire_fleet
 
+    wire_fleet.register()
+    yield
+    wire_fleet.unregister()
+
+
+@pytest.fixture
+def wire_lab(wire_tls: tuple[str, str], wire_cmdlets: None) -> Iterator[Callable[..., Any]]:
+    """Make served fleets of probe machines: ``wire_lab(names=("EX1",), **machine attributes)``."""
+    import wire_fleet
     from lab.httpd import Server
 
-    wire_fleet.register()
     servers = []
 
     def make(names: tuple[str, ...] = ("EX1",), **more: Any) -> Any:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Iterator
 
@@ -89,7 +90,8 @@ def test_unknown_server_is_a_non_terminating_error(fleet: Fleet, cmdlet: str) ->
     assert (result.final, result.objects) == ("Completed", [])
     (error,) = result.errors
     assert error.exception.endswith("ManagementObjectNotFoundException")
-    assert error.fqid.startswith("[Server=EX1,RequestId=") and error.fqid.endswith(f",Microsoft.Exchange.Management.SystemConfigurationTasks.{cmdlet.replace('-', '')}")
+    assert error.fqid.startswith("[Server=EX1,RequestId=")
+    assert error.fqid.endswith(f",Microsoft.Exchange.Management.SystemConfigurationTasks.{cmdlet.replace('-', '')}")
     assert run(fleet, "EX1", cmdlet, Identity="EX9", ErrorAction="Stop").final == "Failed"
 
 
@@ -139,7 +141,7 @@ def test_a_switch_of_the_organisation_takes_only_booleans(fleet: Fleet, value: s
     assert run(fleet, "EX1", "Set-OrganizationConfig", MitigationsEnabled=value).final == "Failed"
 
 
-def test_settings_survive_a_restart_of_the_lab(tmp_path) -> None:
+def test_settings_survive_a_restart_of_the_lab(tmp_path: pathlib.Path) -> None:
     first = Fleet(2, tmp_path / "state")
     run(first, "EX1", "Set-ExchangeServer", Identity="EX1", MitigationsBlocked=["M1"])
     run(first, "EX2", "Set-OrganizationConfig", MitigationsEnabled=False)

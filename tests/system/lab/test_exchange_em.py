@@ -216,7 +216,8 @@ def test_a_section_that_stands_twice_is_refused(fleet: Fleet) -> None:
 def test_replaces_keeps_other_rules_and_shared_preconditions(fleet: Fleet) -> None:
     machine = fleet.machine("EX1")
     _apply_ours(machine)
-    other = b'<rule name="other" preCondition="ours - precondition"><match serverVariable="RESPONSE_X" pattern=".*" /><action type="Rewrite" value="1" /></rule>'
+    other = b'<rule name="other" preCondition="ours - precondition"><match serverVariable="RESPONSE_X" pattern=".*" />'
+    other += b'<action type="Rewrite" value="1" /></rule>'
     data = machine.files.read(OWA)
     machine.files.write(OWA, data.replace(b"<preConditions>", other + b"<preConditions>", 1))
     fleet.em_cycle("replaces")
@@ -234,7 +235,7 @@ def test_em_leaves_a_malformed_file_alone(fleet: Fleet) -> None:
     assert machine.events.rows()[-1]["id"] == 1008
 
 
-@pytest.mark.parametrize("data", [b"<a/>", b'<a b=">" c=\'/>\'></a>', b"\xef\xbb\xbf<a>\r\n  <b x='1'/>\r\n</a>", "<a ä='ö'>ü<b/></a>".encode()])
+@pytest.mark.parametrize("data", [b"<a/>", b"<a b=\">\" c='/>'></a>", b"\xef\xbb\xbf<a>\r\n  <b x='1'/>\r\n</a>", "<a ä='ö'>ü<b/></a>".encode()])
 def test_offsets_are_those_of_the_bytes(data: bytes) -> None:
     root = parse(data)
     assert data[root.start : root.start + 2] == b"<a" and data[root.end - 1 : root.end] == b">" and root.end == len(data)

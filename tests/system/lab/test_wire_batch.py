@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 import wire_clients as clients
 
 BAD = ("Get-Probe", {"Bogus": 1})
@@ -73,7 +72,12 @@ def test_the_failure_carries_the_record(wire_lab: Any) -> None:
     assert bad.fqid == "NamedParameterNotFound,Microsoft.PowerShell.Commands.GetProbeCommand"
     assert end.fqid == "ProbeEnd"
     record = stop.errors[-1]
-    assert (record.category, str(record.exception), record.target_name, record.activity) == (7, "System.InvalidOperationException: It failed.", "thing", "Get-Probe")
+    assert (record.category, str(record.exception), record.target_name, record.activity) == (
+        7,
+        "System.InvalidOperationException: It failed.",
+        "thing",
+        "Get-Probe",
+    )
     assert str(record) == "It failed."
     assert unknown.errors[-1].category == 13
 

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import wire_clients as clients
 import yaml
+from lab import soap
 from lxml import etree
 from pypsrp.complex_objects import ObjectMeta
 from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
-
-import wire_clients as clients
-from lab import soap
 
 
 def test_large_output_comes_in_fragments_that_fit_the_envelope(wire_lab: Any) -> None:
@@ -58,7 +57,7 @@ def test_opening_takes_two_receives_and_tells_the_version(wire_lab: Any) -> None
     with clients.pool(fleet) as opened:
         actions = [record["action"] for record in fleet.access_log.records]
         assert actions == ["POST", "POST", "POST", "Create", "Receive", "Receive"]
-        table = opened.application_private_data["PSVersionTable"]
+        table = opened.application_private_data.data["PSVersionTable"]
         assert table["PSVersion"].startswith("5.1.") and table["PSRemotingProtocolVersion"] == "2.3"
 
 
@@ -244,7 +243,7 @@ def test_pool_messages(wire_lab: Any) -> None:
         opened.max_runspaces = 3
         assert opened.get_available_runspaces() == 3
         opened.reset_runspace_state()
-    variable = [call for call in fleet.access_log.calls if call.cmdlet == "Set-Variable"][0].parameters["Value"]
+    variable = next(call for call in fleet.access_log.calls if call.cmdlet == "Set-Variable").parameters["Value"]
     assert variable.live == "Secret-Value-9"
 
 
@@ -343,7 +342,7 @@ def test_the_refusal_of_a_script_looks_as_recorded(wire_lab: Any, recorded: Any)
     file = recorded("wsman-captures/test_psrp_with_jea_configuration.yml")
     fleet = wire_lab()
     configure(fleet, file)
-    (theirs, ours), *dummy = replay(fleet, file, lambda number: number == 7)
+    ((theirs, ours),) = replay(fleet, file, lambda number: number == 7)
     recorded_state, own_state = messages(theirs)[-1], messages(ours)[-1]
     assert own_state[0] == recorded_state[0] == 0x00041006
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import wire_clients as clients
 from pypsrp.powershell import RunspacePool
 from pypsrp.wsman import WSMan
 from winrm.exceptions import WSManFaultError
-
-import wire_clients as clients
 
 WAYS = [("wsman_http", "ntlm"), ("wsman_https", "basic"), ("wsman_https", "ntlm")]
 

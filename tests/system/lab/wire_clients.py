@@ -14,7 +14,6 @@ from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 from winrm.exceptions import WinRMTransportError
 from winrm.protocol import Protocol
-
 from wire_fleet import PASSWORD, USER
 
 #: A statement: commands, each a name and its parameters (a dict, or a list of pairs).
@@ -33,7 +32,7 @@ class Outcome:
     @property
     def fqid(self) -> str:
         """The error id of the failure."""
-        return str(getattr(getattr(self.failure, "error_record", self.failure), "fq_error", ""))
+        return str(getattr(self.failure, "fq_error", ""))
 
 
 def wsman(fleet: Any, endpoint: str = "wsman_http", auth: str = "ntlm", number: int = 0, **more: Any) -> WSMan:
@@ -74,14 +73,9 @@ def run(opened: RunspacePool, *statements: Command | Sequence[Command], script: 
         if statements:
             shell.add_statement()
         shell.add_script(script)
-    failure = None
-    try:
-        shell.invoke()
-    except Exception as error:
-        failure = error
+    shell.invoke()
     state = {3: "Stopped", 4: "Completed", 5: "Failed"}.get(shell.state, str(shell.state))
-    if state == "Failed" and failure is None and shell.streams.error:
-        failure = shell.streams.error[-1]
+    failure = shell.streams.error[-1] if state == "Failed" else None
     outcome = Outcome(state, list(shell.output), list(shell.streams.error), failure)
     with contextlib.suppress(Exception):
         shell.close()

@@ -16,8 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from lab.kernel import REGISTRY, I64, ErrorInfo, Invocation, LabRefusal, Obj, Parameter, Terminating, cmdlet
+from lab.kernel import I64, REGISTRY, ErrorInfo, Invocation, LabRefusal, Obj, Parameter, Terminating, cmdlet
 
 USER, PASSWORD = "LAB\\admin", "Wire-Pass-1"
 
@@ -104,8 +103,18 @@ class Handle:
 HANDLES: dict[str, Handle] = {}
 
 
+PROBES = ("get-probe", "set-probe", "stop-probe", "wait-probe", "get-bulk", "get-handle")
+
+
+def unregister() -> None:
+    """Take the probe cmdlets out again: other tests look at the whole registry."""
+    for endpoint in ("host", "exchange"):
+        for name in PROBES:
+            REGISTRY.pop((endpoint, name), None)
+
+
 def register() -> None:
-    """Register the probe cmdlets once per process."""
+    """Register the probe cmdlets."""
     if ("host", "get-probe") in REGISTRY:
         return
 

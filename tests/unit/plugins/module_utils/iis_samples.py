@@ -28,7 +28,10 @@ MODULE = '<location path="" overrideMode="Allow"><system.webServer><modules><add
 
 APPLICATIONS = {"/": r"%SystemDrive%\inetpub\wwwroot", "/owa": PROXY + r"\owa", "/owa/Calendar": PROXY + r"\owa", "/ecp": PROXY + r"\ecp"}
 
-ROOT_CONFIG = b'<?xml version="1.0" encoding="UTF-8"?>\r\n<configuration>\r\n    <system.webServer>\r\n        <directoryBrowse enabled="false" />\r\n    </system.webServer>\r\n</configuration>\r\n'
+ROOT_CONFIG = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\r\n<configuration>\r\n    <system.webServer>\r\n'
+    b'        <directoryBrowse enabled="false" />\r\n    </system.webServer>\r\n</configuration>\r\n'
+)
 OWA_CONFIG = b"""<?xml version="1.0" encoding="UTF-8"?>
 <configuration>
   <location inheritInChildApplications="false">
@@ -71,7 +74,8 @@ def application_host(sections: str = SECTIONS, modules: str = GLOBAL_MODULE, ext
     )
     return (
         f'<configuration><configSections><sectionGroup name="system.webServer">{sections}</sectionGroup></configSections>'
-        f'<system.applicationHost><sites><site name="{SITE}" id="1">{entries}<bindings><binding protocol="http" bindingInformation="*:80:" /></bindings></site></sites>'
+        f'<system.applicationHost><sites><site name="{SITE}" id="1">{entries}'
+        f'<bindings><binding protocol="http" bindingInformation="*:80:" /></bindings></site></sites>'
         f"</system.applicationHost><system.webServer>{modules}</system.webServer>{extra}</configuration>"
     ).encode()
 

@@ -10,14 +10,24 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds as builds
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
 
 MONTHS = {name: number for number, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)}
 #: When the cumulative updates came out, as year and month (general knowledge; only their order against the fixes counts).
-RELEASED = {"CU21": (21, 6), "CU22": (21, 9), "CU23": (22, 4), "CU10": (21, 6), "CU11": (21, 9), "CU12": (22, 4), "CU13": (23, 5), "CU14": (24, 2), "CU15": (25, 2), "RTM": (25, 7)}
+RELEASED = {
+    "CU21": (21, 6),
+    "CU22": (21, 9),
+    "CU23": (22, 4),
+    "CU10": (21, 6),
+    "CU11": (21, 9),
+    "CU12": (22, 4),
+    "CU13": (23, 5),
+    "CU14": (24, 2),
+    "CU15": (25, 2),
+    "RTM": (25, 7),
+}
 
 
 @pytest.fixture
@@ -52,7 +62,9 @@ def test_every_recorded_row_has_its_name_and_product(rows: list[dict[str, str]])
         assert builds.format_build(build) == row["build"]
 
 
-@pytest.mark.parametrize(("text", "product"), [("15.0.1497.48", None), ("15.2.2561.9", "Exchange2019"), ("15.2.2563.1", "ExchangeSE"), ("14.3.1.1", None), ("15.3.1.1", None)])
+@pytest.mark.parametrize(
+    ("text", "product"), [("15.0.1497.48", None), ("15.2.2561.9", "Exchange2019"), ("15.2.2563.1", "ExchangeSE"), ("14.3.1.1", None), ("15.3.1.1", None)]
+)
 def test_products_of_builds_that_the_table_lacks(text: str, product: str | None) -> None:
     assert builds.product_of(builds.parse_build(text)) == product
 

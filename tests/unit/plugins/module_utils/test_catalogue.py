@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import format_build
 
@@ -40,7 +39,15 @@ def test_ids(identifier: str, found: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other", "related"),
-    [("M2", "M2.1.0", True), ("M2.1.0", "M2", True), ("M2.1", "M2.1", True), ("m2.1", "M2", True), ("M2.2", "M2.1.0", False), ("M1", "M10", False), ("M1", "M1.0", True)],
+    [
+        ("M2", "M2.1.0", True),
+        ("M2.1.0", "M2", True),
+        ("M2.1", "M2.1", True),
+        ("m2.1", "M2", True),
+        ("M2.2", "M2.1.0", False),
+        ("M1", "M10", False),
+        ("M1", "M1.0", True),
+    ],
 )
 def test_blocking_ids(one: str, other: str, related: bool) -> None:
     assert catalogue.related(one, other) is related

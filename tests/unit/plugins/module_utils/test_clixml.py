@@ -16,8 +16,17 @@ from typing import Any
 
 import pytest
 import yaml
-
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, PSObject, decode, decode_all, moment, plain, strings, text, unescape
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import (
+    ClixmlError,
+    PSObject,
+    decode,
+    decode_all,
+    moment,
+    plain,
+    strings,
+    text,
+    unescape,
+)
 
 Recorded = Callable[[str], pathlib.Path]
 UTC = datetime.timezone.utc

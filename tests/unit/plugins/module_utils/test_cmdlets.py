@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, EXCHANGE, HOST, READS, TABLE, enforce, enforce_statement, is_change
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletNotAllowed
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, call

@@ -12,7 +12,6 @@ import sys
 import textwrap
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _deps
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MissingLibrary
 

@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, FileState, rewrite_support, web_config_paths
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
@@ -61,20 +60,50 @@ CASES = [
     ("its path in any case", config(location("OWA/calendar", rules("a"))), config(), "", [[], [], ["a"], []]),
     ("a location tag for a child, not inherited", config(location("owa", rules("a"), inheritInChildApplications="false")), config(), "", [[], ["a"], [], []]),
     ("applicationHost for the site", config(rules("b")), config(), location(samples.SITE, rules("a")), [["a", "b"]] * 4),
-    ("applicationHost for a path comes after the site's file", config(rules("b")), config(), location(samples.SITE + "/owa", rules("a")), [["b"], ["b", "a"], ["b", "a"], ["b"]]),
+    (
+        "applicationHost for a path comes after the site's file",
+        config(rules("b")),
+        config(),
+        location(samples.SITE + "/owa", rules("a")),
+        [["b"], ["b", "a"], ["b", "a"], ["b"]],
+    ),
     ("applicationHost for another site", config(), config(), location("Other", rules("a")), [[], [], [], []]),
     ("applicationHost for everything", config(), config(), location("", rules("a")), [["a"]] * 4),
     ("applicationHost, site, not inherited", config(), config(), location(samples.SITE, rules("a"), inheritInChildApplications="false"), [["a"], [], [], []]),
     ("locked for the site", config(rules("a")), config(), location(samples.SITE, rules(""), overrideMode="Deny"), [["a", "!locked"]] * 4),
     ("locked by the old attribute", config(rules("a")), config(), location(samples.SITE, rules(""), allowOverride="false"), [["a", "!locked"]] * 4),
     ("locked and nothing set", config(), config(), location(samples.SITE, rules("a"), overrideMode="Deny"), [["a"]] * 4),
-    ("locked below a path", config(rules("a")), config(location(None, rules("b"), inheritInChildApplications="false")), location(samples.SITE + "/owa", rules(""), overrideMode="Deny"), [["a"], ["a", "b", "!locked"], ["a", "b", "!locked"], ["a"]]),
-    ("locked by the site's own file", config(location("owa", rules("a"), overrideMode="Deny")), config(rules("-a a")), "", [[], ["a", "!locked"], ["a", "!locked", "!locked"], []]),
-    ("unlocked again", config(rules("a")), config(), location("", rules(""), overrideMode="Deny") + location(samples.SITE, rules(""), overrideMode="Allow"), [["a"]] * 4),
+    (
+        "locked below a path",
+        config(rules("a")),
+        config(location(None, rules("b"), inheritInChildApplications="false")),
+        location(samples.SITE + "/owa", rules(""), overrideMode="Deny"),
+        [["a"], ["a", "b", "!locked"], ["a", "b", "!locked"], ["a"]],
+    ),
+    (
+        "locked by the site's own file",
+        config(location("owa", rules("a"), overrideMode="Deny")),
+        config(rules("-a a")),
+        "",
+        [[], ["a", "!locked"], ["a", "!locked", "!locked"], []],
+    ),
+    (
+        "unlocked again",
+        config(rules("a")),
+        config(),
+        location("", rules(""), overrideMode="Deny") + location(samples.SITE, rules(""), overrideMode="Allow"),
+        [["a"]] * 4,
+    ),
     ("lockElements", config(rules("a")), config(), location(samples.SITE, rules("").replace("<rules>", '<rules lockElements="rule">')), [["a", "!locked"]] * 4),
     ("lockItem", config(rules("a")), config(), location(samples.SITE, rules("").replace("<rules>", '<rules lockItem="true">')), [["a", "!locked"]] * 4),
     ("the section twice at the top level", config(rules("a"), rules("b")), config(), "", [["a", "b", "!section_twice"]] * 4),
-    ("two location tags for one path", config(location("owa", rules("a")), location("owa", rules("b"))), config(), "", [[], ["a", "b", "!section_twice"], ["a", "b", "!section_twice"], []]),
+    (
+        "two location tags for one path",
+        config(location("owa", rules("a")), location("owa", rules("b"))),
+        config(),
+        "",
+        [[], ["a", "b", "!section_twice"], ["a", "b", "!section_twice"], []],
+    ),
     ("top level and block are reported, not fatal", config(rules("a"), location(".", rules("b"))), config(), "", [["a", "b"]] * 4),
     ("an unknown element", config(rules("a").replace("<rules>", "<rules><role />")), config(), "", [["a", "!unrecognized"]] * 4),
     ("a rule without a name", config(rules("a").replace("<rules>", "<rules><rule />")), config(), "", [["a", "!unrecognized"]] * 4),
@@ -94,7 +123,9 @@ def test_undeclared_section() -> None:
 
 
 def test_deny_by_default() -> None:
-    server = samples.server(root=config(rules("a")), sections=samples.SECTIONS.replace('name="rules" overrideModeDefault="Allow"', 'name="rules" overrideModeDefault="Deny"'))
+    server = samples.server(
+        root=config(rules("a")), sections=samples.SECTIONS.replace('name="rules" overrideModeDefault="Allow"', 'name="rules" overrideModeDefault="Deny"')
+    )
     assert inbound(server, "/owa") == ["a", "!locked"]
     assert "overrideModeDefault" in (server.lock_on(samples.SITE, "/", "system.webServer/rewrite/rules", samples.ROOT_FILE) or "")
 
@@ -178,7 +209,8 @@ def test_places() -> None:
 def test_virtual_directories_sub_folders_and_other_drives() -> None:
     host = (
         b'<configuration><system.applicationHost><sites><site name="Default Web Site" id="1"><application path="/">'
-        b'<virtualDirectory path="/" physicalPath="%SystemDrive%\\inetpub\\wwwroot\\" /><virtualDirectory path="/exchange" physicalPath="E:\\x" allowSubDirConfig="false" />'
+        b'<virtualDirectory path="/" physicalPath="%SystemDrive%\\inetpub\\wwwroot\\" />'
+        b'<virtualDirectory path="/exchange" physicalPath="E:\\x" allowSubDirConfig="false" />'
         b'</application><application path="/a/b" applicationPool="Q"><virtualDirectory path="/" physicalPath="%UNKNOWN%\\b" /></application></site>'
         b'<applicationDefaults applicationPool="D" /></sites></system.applicationHost></configuration>'
     )

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_edit as edit
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Draft, Splice, Xml
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import settings as section_settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 RULE = Xml("rule", (("name", "R & <\"'>"),), (Xml("action"),))
 PRECONDITION = Xml("preCondition", (("name", "P"),))
@@ -32,21 +31,37 @@ def inserted(text: str, section: str = INBOUND, place: str = "root", first: bool
 LINE = '<rule name="R &amp; &lt;&quot;\'&gt;">'
 
 
+def nested(newline: str, unit: str, other: str = "") -> str:
+    """Return a whole file with the rule in it, written with a line break and a step of indentation."""
+    lines = [
+        "<configuration>",
+        "<system.webServer>",
+        "<rewrite>",
+        "<rules>",
+        LINE,
+        "<action />",
+        "</rule>",
+        "</rules>",
+        "</rewrite>",
+        "</system.webServer>",
+        "</configuration>",
+    ]
+    depths = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0]
+    if other:
+        lines.insert(4, other)
+        depths.insert(4, 4)
+    return newline.join(unit * depth + line for depth, line in zip(depths, lines, strict=True))
+
+
+RULES = nested("\r\n", "   ", "<rule name='a'/>")
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (
-            "<configuration>\n</configuration>",
-            f"<configuration>\n  <system.webServer>\n    <rewrite>\n      <rules>\n        {LINE}\n          <action />\n        </rule>\n      </rules>\n    </rewrite>\n  </system.webServer>\n</configuration>",
-        ),
-        (
-            "<configuration>\n\t<system.webServer />\n</configuration>",
-            f"<configuration>\n\t<system.webServer>\n\t\t<rewrite>\n\t\t\t<rules>\n\t\t\t\t{LINE}\n\t\t\t\t\t<action />\n\t\t\t\t</rule>\n\t\t\t</rules>\n\t\t</rewrite>\n\t</system.webServer>\n</configuration>",
-        ),
-        (
-            "<configuration>\r\n   <system.webServer>\r\n      <rewrite>\r\n         <rules>\r\n            <rule name='a'/>\r\n         </rules>\r\n      </rewrite>\r\n   </system.webServer>\r\n</configuration>",
-            f"<configuration>\r\n   <system.webServer>\r\n      <rewrite>\r\n         <rules>\r\n            <rule name='a'/>\r\n            {LINE}\r\n               <action />\r\n            </rule>\r\n         </rules>\r\n      </rewrite>\r\n   </system.webServer>\r\n</configuration>",
-        ),
+        ("<configuration>\n</configuration>", nested("\n", "  ")),
+        ("<configuration>\n\t<system.webServer />\n</configuration>", nested("\n", "\t")),
+        (RULES[: RULES.index("'a'/>") + 5] + RULES[RULES.index("</rule>") + 7 :], RULES),
     ],
 )
 def test_written_like_the_file(before: str, after: str) -> None:
@@ -54,7 +69,10 @@ def test_written_like_the_file(before: str, after: str) -> None:
 
 
 def test_first_stands_before_other_rules_but_behind_clear() -> None:
-    text = inserted('<configuration>\n<system.webServer><rewrite><rules><rule name="a"/><clear/><rule name="b"/></rules></rewrite></system.webServer></configuration>', first=True)
+    text = inserted(
+        '<configuration>\n<system.webServer><rewrite><rules><rule name="a"/><clear/><rule name="b"/></rules></rewrite></system.webServer></configuration>',
+        first=True,
+    )
     assert text.index("<clear/>") < text.index(LINE) < text.index('"b"')
 
 
@@ -82,7 +100,8 @@ def test_the_block_with_the_web_server_is_chosen() -> None:
     ["", "<preConditions/>", '<preConditions><preCondition name="x"/></preConditions>', '<rule name="x"/><preConditions></preConditions>'],
 )
 def test_preconditions_join_those_that_are_there(holder: str) -> None:
-    block = f'<location inheritInChildApplications="false"><system.webServer><rewrite><outboundRules>{holder}</outboundRules></rewrite></system.webServer></location>'
+    section = f"<system.webServer><rewrite><outboundRules>{holder}</outboundRules></rewrite></system.webServer>"
+    block = f'<location inheritInChildApplications="false">{section}</location>'
     text = inserted(f"<configuration>{block}</configuration>", OUTBOUND, "location")
     assert text.count("<preConditions") == 1
     assert text.count("<outboundRules") == 1
@@ -97,14 +116,16 @@ def test_a_new_file() -> None:
 
 
 def test_removal_keeps_what_others_put_there() -> None:
-    text = "<configuration>\n  <system.webServer>\n    <rewrite>\n      <rules>\n        <!-- kept -->\n        <rule name='x'/>\n      </rules>\n    </rewrite>\n  </system.webServer>\n</configuration>"
+    rules = "  <rules>\n    <!-- kept -->\n    <rule name='x'/>\n  </rules>\n"
+    text = f"<configuration>\n<system.webServer>\n<rewrite>\n{rules}</rewrite>\n</system.webServer>\n</configuration>"
     draft = Draft("f", text.encode())
     draft.remove([(text.index("<rule "), 0)])
-    assert draft.data.decode() == text.replace("\n        <rule name='x'/>", "")
+    assert draft.data.decode() == text.replace("\n    <rule name='x'/>", "")
 
 
 def test_removal_takes_containers_that_mean_nothing_without_it() -> None:
-    block = '\n  <location path="." inheritInChildApplications="false">\n<system.webServer><rewrite>\n<rules><rule name="x"/></rules></rewrite></system.webServer></location>'
+    section = '<system.webServer><rewrite>\n<rules><rule name="x"/></rules></rewrite></system.webServer>'
+    block = f'\n  <location path="." inheritInChildApplications="false">\n{section}</location>'
     text = f"<configuration>\n  <a/>{block}\n</configuration>"
     draft = Draft("f", text.encode())
     draft.remove([(text.index("<rule "), 0)])
@@ -112,7 +133,9 @@ def test_removal_takes_containers_that_mean_nothing_without_it() -> None:
 
 
 def test_removal_keeps_a_container_with_attributes() -> None:
-    text = '<configuration><system.webServer><rewrite><rules useOriginalURLEncoding="false"><rule name="x"/></rules></rewrite></system.webServer></configuration>'
+    text = (
+        '<configuration><system.webServer><rewrite><rules useOriginalURLEncoding="false"><rule name="x"/></rules></rewrite></system.webServer></configuration>'
+    )
     draft = Draft("f", text.encode())
     draft.remove([(text.index("<rule "), 0)])
     assert draft.data.decode() == text.replace('<rule name="x"/>', "")
@@ -134,7 +157,10 @@ def containers(draw: st.DrawFn, tags: tuple[str, ...], leaf: str) -> str:
     tag, inner = tags[0], draw(containers(tags[1:], leaf))
     if not inner and draw(st.booleans()):
         return f"{draw(BLANK)}<{tag}{draw(st.sampled_from(['/>', ' />', '></' + tag + '>', '> </' + tag + '>']))}"
-    others = "".join(draw(BLANK) + (f'<{leaf} name="{name}" />' if len(tags) == 1 else f"<other{name}/>") for name in draw(st.lists(st.sampled_from("abc"), max_size=2, unique=True)))
+    others = "".join(
+        draw(BLANK) + (f'<{leaf} name="{name}" />' if len(tags) == 1 else f"<other{name}/>")
+        for name in draw(st.lists(st.sampled_from("abc"), max_size=2, unique=True))
+    )
     return f"{draw(BLANK)}<{tag}>{others}{inner}{draw(BLANK)}</{tag}>"
 
 
@@ -145,8 +171,12 @@ def files(draw: st.DrawFn) -> tuple[bytes, str]:
     block = draw(containers(("system.webServer", "rewrite", "outboundRules"), "rule"))
     attributes = draw(st.sampled_from(["", ' path="."', ' path=""']))
     location = f'{draw(BLANK)}<location{attributes} inheritInChildApplications="false">{block}{draw(BLANK)}</location>' if draw(st.booleans()) else ""
-    codec, head = draw(st.sampled_from([("utf-8", ""), ("utf-8-sig", '<?xml version="1.0" encoding="UTF-8"?>\r\n'), ("utf-16", '<?xml version="1.0" encoding="utf-16"?>')]))
-    return f"{head}<configuration>{location}{draw(BLANK)}<appSettings />{inbound}{draw(BLANK)}</configuration>{draw(st.sampled_from(['', chr(10)]))}".encode(codec), codec
+    codec, head = draw(
+        st.sampled_from([("utf-8", ""), ("utf-8-sig", '<?xml version="1.0" encoding="UTF-8"?>\r\n'), ("utf-16", '<?xml version="1.0" encoding="utf-16"?>')])
+    )
+    return f"{head}<configuration>{location}{draw(BLANK)}<appSettings />{inbound}{draw(BLANK)}</configuration>{draw(st.sampled_from(['', chr(10)]))}".encode(
+        codec
+    ), codec
 
 
 @settings(max_examples=700, deadline=None)
@@ -162,7 +192,7 @@ def test_insertion_laws(file: tuple[bytes, str], what: tuple[str, str, bool]) ->
     assert edit.apply(data, splices) == draft.data
     assert edit.apply(draft.data, edit.invert(splices)) == data
     # nothing but the end of an empty tag is taken away
-    assert all(before.encode("").join([s.removed]).decode(before.codec).strip() in ("", "/>") for s in splices)
+    assert all(s.removed.decode(before.codec).strip() in ("", "/>") for s in splices)
     # exactly one more, in the right place, and the others in their order
     names = [child.attributes.get("name") for s in section_settings(before, section) for child in s.element.all("rule")]
     after = [child.attributes.get("name") for s in section_settings(draft.document(), section) for child in s.element.all("rule")]
@@ -171,7 +201,12 @@ def test_insertion_laws(file: tuple[bytes, str], what: tuple[str, str, bool]) ->
     holders = [s for s in section_settings(draft.document(), section) if any(c.attributes.get("name") == "R & <\"'>" for c in s.element.children)]
     assert [holder.location is None for holder in holders] == [place == "root"]
     # removal brings the rules back; where a container had to be made, the bytes too
-    spans = [(c.start, c.end) for s in holders for c in [*s.element.all("rule"), *(p for h in s.element.all("preConditions") for p in h.children)] if c.attributes.get("name") in ("R & <\"'>", "P")]
+    spans = [
+        (c.start, c.end)
+        for s in holders
+        for c in [*s.element.all("rule"), *(p for h in s.element.all("preConditions") for p in h.children)]
+        if c.attributes.get("name") in ("R & <\"'>", "P")
+    ]
     draft.remove(spans)
     left = [child.attributes.get("name") for s in section_settings(draft.document(), section) for child in s.element.all("rule")]
     assert left == names

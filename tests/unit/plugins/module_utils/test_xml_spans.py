@@ -9,11 +9,10 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Element, parse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def every(element: Element) -> list[Element]:
@@ -105,7 +104,10 @@ def trees(draw: st.DrawFn, depth: int = 3) -> str:
     attribute = draw(st.sampled_from(["", ' v="{}"'])).format(draw(VALUES))
     if depth == 0 or draw(st.booleans()):
         return f"<{tag}{attribute}{draw(st.sampled_from(['/>', ' />', f'></{tag}>', f'></{tag} >']))}"
-    inner = "".join(draw(st.sampled_from(["", "\n  ", "ü", "<!-- <b> -->", "<![CDATA[</a>]]>", "<?p <a> ?>"])) + draw(trees(depth=depth - 1)) for dummy in range(draw(st.integers(0, 3))))
+    inner = "".join(
+        draw(st.sampled_from(["", "\n  ", "ü", "<!-- <b> -->", "<![CDATA[</a>]]>", "<?p <a> ?>"])) + draw(trees(depth=depth - 1))
+        for dummy in range(draw(st.integers(0, 3)))
+    )
     return f"<{tag}{attribute}>{inner}</{tag}>"
 
 

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A running fleet for the tests of this folder, and what must hold after every one of them."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+#: What a test may change of a server in the organisation.
+SERVER_FIELDS = ("MitigationsEnabled", "MitigationsBlocked", "MitigationsApplied", "MitigationsAppliedTime")
+
+
+@pytest.fixture(scope="session")
+def running_fleet() -> Iterator[Any]:
+    """Four servers: every product, one without URL Rewrite, one without a way to the feed; EM off unless a test runs a cycle."""
+    from lab.fleet import Fleet
+
+    with Fleet(4) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def lab_fleet(running_fleet: Any) -> Iterator[Any]:
+    """The running fleet; afterwards its files and organisation are put back, and no script, refusal or open session is left."""
+    from lab_task import contents, put_back
+
+    organization = running_fleet.organization
+    running_fleet.faults.clear()
+    running_fleet.access_log.clear()
+    files = {machine.name: contents(machine) for machine in running_fleet.machines}
+    switch = organization.mitigations_enabled
+    servers = {machine.name: {field: organization.settings(machine.name).get(field) for field in SERVER_FIELDS} for machine in running_fleet.machines}
+    yield running_fleet
+    running_fleet.faults.clear()
+    organization.mitigations_enabled = switch
+    for machine in running_fleet.machines:
+        put_back(machine, files[machine.name])
+        organization.change(machine.name, servers[machine.name])
+        machine.language_mode = "FullLanguage"
+    organization.directory.settle()
+    assert running_fleet.scripts_received == 0, "a script was sent"
+    assert running_fleet.refusals == [], "the lab was asked for something that it does not know"
+    assert running_fleet._server.open_shells() == [], "a session was left open"

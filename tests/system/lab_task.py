@@ -1,0 +1,138 @@
+# Copyright (c) 2026, exchange.mitigation contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A module's ``run()`` in this process against a machine of the lab, over the real clients, without an executor around it.
+
+For sweeps, where one ansible-playbook per case would take hours; the playbooks themselves have tests of their own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from session_live import exchange, host
+
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Decision, Session, Statement
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
+
+
+class Killed(BaseException):
+    """The controller is gone, as far as anything behind this point can tell."""
+
+
+class Watched:
+    """A session that counts what passes; ``before`` and ``after`` are called around each message with its number."""
+
+    def __init__(self, session: PsrpSession, before: Callable[[int, str], None], after: Callable[[int, str], None]) -> None:
+        self.session = session
+        self.before = before
+        self.after = after
+        self.count = 0
+
+    def read(self, statements: Sequence[Statement]) -> list[Answer]:
+        """Pass a read on."""
+        self.count += 1
+        self.before(self.count, "read")
+        answers = self.session.read(statements)
+        self.after(self.count, "read")
+        return answers
+
+    def change(self, statement: Statement) -> Answer:
+        """Pass a change on."""
+        self.count += 1
+        number = self.count
+        self.before(number, "change")
+        answer = self.session.change(statement)
+        self.after(number, "change")
+        return answer
+
+
+def nothing(number: int, kind: str) -> None:
+    """Do nothing at a message."""
+
+
+class LabTask:
+    """The Task protocol over a machine of a running fleet."""
+
+    def __init__(
+        self,
+        fleet: Any,
+        machine: Any,
+        params: dict[str, Any],
+        kind: str = "winrm",
+        secure: bool = False,
+        before: Callable[[int, str], None] = nothing,
+        after: Callable[[int, str], None] = nothing,
+    ) -> None:
+        self.params = params
+        self.inventory_hostname = machine.name
+        self.warnings: list[str] = []
+        self.lines: list[str] = []
+        self._host = host(fleet, machine, kind, secure)
+        self._exchange = exchange(fleet, machine, secure)
+        self.host: Session = Watched(self._host, before, after)
+        self.exchange: Session = Watched(self._exchange, nothing, nothing)
+
+    def now(self) -> datetime.datetime:
+        """The current time."""
+        return datetime.datetime.now(datetime.timezone.utc)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(message)
+
+    def progress(self, message: str) -> None:
+        """Keep a line."""
+        self.lines.append(message)
+
+    def close(self) -> None:
+        """Close both sessions."""
+        self._exchange.close()
+        self._host.close()
+
+
+def run(module: Any, fleet: Any, machine: Any, options: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
+    """Run a module as the action base does and return its result; exceptions pass. Sessions are always closed."""
+    validated = ArgumentSpecValidator(**module.SPEC).validate(options)
+    assert not validated.error_messages, validated.error_messages
+    task = LabTask(fleet, machine, validated.validated_parameters, **more)
+    try:
+        decision: Decision = module.run(task)
+        outcome = dict(decision.result, changed=decision.changed, diff=decision.diff, warnings=task.warnings)
+        if decision.effect is not None and not check:
+            outcome.update(decision.effect())
+        outcome["failure"] = decision.failure
+        return outcome
+    finally:
+        task.close()
+
+
+def folder(machine: Any) -> pathlib.Path:
+    """Return the folder that is the machine's C:."""
+    return pathlib.Path(machine.root)
+
+
+def hashes(machine: Any) -> dict[str, str]:
+    """Return the SHA-256 of every file on the machine's C: by its path."""
+    base = folder(machine)
+    return {str(path.relative_to(base)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(base.rglob("*")) if path.is_file()}
+
+
+def contents(machine: Any) -> dict[pathlib.Path, bytes]:
+    """Return every configuration file of the machine with its bytes."""
+    return {path: path.read_bytes() for path in sorted(folder(machine).rglob("*.config")) if path.is_file()}
+
+
+def put_back(machine: Any, saved: dict[pathlib.Path, bytes]) -> None:
+    """Bring the configuration files back to what was saved, and remove others."""
+    for path in folder(machine).rglob("*.config"):
+        if path.is_file() and path not in saved:
+            path.unlink()
+    for path, data in saved.items():
+        if not path.exists() or path.read_bytes() != data:
+            path.write_bytes(data)
