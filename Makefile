@@ -29,7 +29,7 @@ $(BIN)/python:
 
 $(STAMP): $(REQUIREMENTS) | $(BIN)/python
 	@echo "Installing $(REQUIREMENTS)"
-	@$(BIN)/python -m pip install --quiet $(REQUIREMENTS:%=--requirement %)
+	@$(BIN)/python -m pip install -qq $(REQUIREMENTS:%=--requirement %)
 	@touch $@
 
 $(LINK):
@@ -49,10 +49,4 @@ test: env
 	if [ $$ran = 0 ]; then echo "make: no tests found" >&2; exit 1; fi; exit $$code
 
 lint: env
-	@for tool in ruff mypy yamllint; do test -x $(BIN)/$$tool || $(BIN)/python -m pip install --quiet $$tool; done
-	@$(BIN)/ruff check --target-version py310 --line-length 160 plugins tests
-	@$(BIN)/yamllint --strict galaxy.yml meta playbooks roles changelogs tests/config.yml
-	@$(BIN)/mypy --strict --explicit-package-bases --namespace-packages \
-		-p ansible_collections.exchange.mitigation.plugins.module_utils -p ansible_collections.exchange.mitigation.plugins.plugin_utils
-	@for playbook in playbooks/*.yml; do $(BIN)/ansible-playbook --syntax-check -i localhost, "exchange.mitigation.$$(basename $$playbook .yml)" >/dev/null || exit 1; done
-	@if command -v ansible-lint >/dev/null; then .ci/lint-copy; else echo "ansible-lint is not installed: left out"; fi
+	@tests/lint.sh

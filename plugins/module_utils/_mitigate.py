@@ -53,7 +53,7 @@ def decide(task: Task) -> Decision:
     found = survey(task)
     made = _plan(wish, found, history, task)
     result = _result(made, found, journal, wish)
-    if made.refusals:
+    if made.refusals and not left_open:
         raise _refusal(made.refusals, result)
     for warning in made.warnings:
         task.warn(warning)

@@ -39,6 +39,7 @@ VERIFY_REASONS: Mapping[str, Reason] = {
     "too_deep": Reason("Elements are nested deeper than 32.", _ATTACK),
     "too_many_elements": Reason("There are more than 20,000 elements.", _ATTACK),
     "too_many_attributes": Reason("An element has more than 32 attributes.", _ATTACK),
+    "too_many_namespaces": Reason("There are more than 64 namespace declarations.", _ATTACK),
     "not_well_formed": Reason("The bytes are not well-formed XML.", _DAMAGED),
     "root_element": Reason("The root element is not EOCS without namespace.", "Check that the source is the mitigation feed and not another page."),
     "foreign_namespace": Reason("An element or attribute of the content is in a namespace.", _ATTACK),
@@ -118,7 +119,20 @@ FETCH_REASONS: Mapping[str, Reason] = {
     "file": Reason("The file cannot be read.", "Check path and permissions on the controller."),
 }
 
-REASONS: Mapping[str, Reason] = {**VERIFY_REASONS, **FETCH_REASONS}
+#: What the feed module refuses about its own options and surroundings.
+OPTION_REASONS: Mapping[str, Reason] = {
+    "invalid_arguments": Reason("An option is unknown or has a value of the wrong type.", "Read the message."),
+    "invalid_input": Reason("An option has a value that cannot be meant.", "Read the message; it names the option."),
+    "missing_library": Reason("A Python library is missing or too old on the controller.", "Install what the message names."),
+    "root_unreadable": Reason("A file of roots holds no certificate.", "Give certificates in PEM or DER form."),
+    "root_not_pinnable": Reason("A root is not a certificate authority that signed itself.", "Give the root, not an intermediate or the signer."),
+    "root_damaged": Reason("The shipped root does not have the hash in code.", "Reinstall the collection."),
+    "crl_unreadable": Reason("A file holds no revocation list.", "Give lists in PEM or DER form."),
+    "state_unwritable": Reason("state_dir cannot be used or written.", "Check the path, its owner and the free space."),
+    "state_locked": Reason("Another run holds the lock of state_dir.", "Run again when it is done."),
+}
+
+REASONS: Mapping[str, Reason] = {**VERIFY_REASONS, **FETCH_REASONS, **OPTION_REASONS}
 
 
 def unproven(code: str, message: str, **details: Any) -> VerifyError:

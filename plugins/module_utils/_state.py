@@ -228,7 +228,14 @@ class State:
             os.close(handle)
 
     def _write(self, path: pathlib.Path, data: bytes) -> None:
-        """Replace a file atomically; mode 0600."""
+        """Replace a file atomically; mode 0600. Raises InvalidInput where the directory does not take it."""
+        try:
+            self._replace(path, data)
+        except OSError as exc:
+            raise InvalidInput(f"{path} cannot be written: {exc.strerror}. What it held before is unchanged.", "state_unwritable") from exc
+
+    @staticmethod
+    def _replace(path: pathlib.Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")  # mode 0600
         try:
             with os.fdopen(handle, "wb") as stream:

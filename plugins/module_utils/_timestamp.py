@@ -25,6 +25,8 @@ try:
 except ImportError:
     pass  # the entry points require it
 
+MAX_TOKEN = 64 * 1024  #: Microsoft's has 5 KiB
+
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 TST_INFO = "1.2.840.113549.1.9.16.1.4"
 CONTENT_TYPE = "1.2.840.113549.1.9.3"
@@ -77,6 +79,8 @@ def judge(
 
     ``embedded`` are certificates that came beside the token; ``roots`` are the pinned timestamp roots.
     """
+    if len(token) > MAX_TOKEN:
+        raise Absent(f"the token has {len(token)} bytes, more than {MAX_TOKEN}")
     try:
         parts = _split(token)
         time = _stated_time(parts.content, signed)

@@ -21,6 +21,7 @@ except ImportError:
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 MAX_ELEMENTS = 20_000
+MAX_NAMESPACES = 64  #: declarations in the whole document; canonicalizing thousands of them takes minutes
 MAX_ATTRIBUTES = 32  #: of one element, namespace declarations included
 
 _BOM = b"\xef\xbb\xbf"
@@ -32,6 +33,7 @@ class _Counter:
     def __init__(self) -> None:
         self.depth = 0
         self.elements = 0
+        self.namespaces = 0
 
     def declaration(self, version: str, encoding: str | None, dummy: int) -> None:
         """Allow XML 1.0 in UTF-8 only."""
@@ -58,6 +60,9 @@ class _Counter:
             raise unproven("too_many_elements", f"There are more than {MAX_ELEMENTS} elements.")
         if len(attributes) > 2 * MAX_ATTRIBUTES:
             raise unproven("too_many_attributes", f"An element has more than {MAX_ATTRIBUTES} attributes.")
+        self.namespaces += sum(name.startswith("xmlns") for name in attributes[::2])
+        if self.namespaces > MAX_NAMESPACES:
+            raise unproven("too_many_namespaces", f"There are more than {MAX_NAMESPACES} namespace declarations.")
 
     def end(self, dummy: str) -> None:
         """Count back."""

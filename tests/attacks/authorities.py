@@ -35,13 +35,13 @@ Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 def key(label: str, bits: int = 2048) -> Key:
-    """Return the key of a label; the same one each time. ``bits`` 256 means P-256."""
+    """Return the key of a label; the same one each time. ``bits`` 256 means P-256, 2049 means 2048 with exponent 3."""
     return _key(label, bits)
 
 
 @functools.cache
 def _key(dummy_label: str, bits: int) -> Key:
-    return ec.generate_private_key(ec.SECP256R1()) if bits == 256 else rsa.generate_private_key(65537, bits)
+    return ec.generate_private_key(ec.SECP256R1()) if bits == 256 else rsa.generate_private_key(3 if bits == 2049 else 65537, bits - bits % 2)
 
 
 def pem(certificate: x509.Certificate) -> bytes:
@@ -153,6 +153,7 @@ def token(
     signers: int = 1,
     indefinite: bool = True,
     version: str = "v1",
+    critical_extension: bool = False,
     by_key_identifier: bool = False,
     algorithm: str = "sha256",
 ) -> bytes:
@@ -168,6 +169,7 @@ def token(
             "serial_number": 4711,
             "gen_time": when,
             "accuracy": {"millis": 500},
+            **({"extensions": [{"extn_id": "1.3.6.1.4.1.99999.1", "critical": True, "extn_value": b"\x05\x00"}]} if critical_extension else {}),
         }
     ).dump()
     attributes = [

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from .authorities import CODE_SIGNING, DAY, MICROSOFT, SERVER_AUTH, SIGNER, XML_SIGNING, Pki, crl, der, issue, key, name, usage
 from .case import Case
-from .documents import sign
+from .documents import CONTENT, sign
 
 
 def cases(pki: Pki) -> Iterator[Case]:
@@ -21,6 +21,7 @@ def cases(pki: Pki) -> Iterator[Case]:
     yield from _leaves(pki)
     yield from _chains(pki)
     yield from _revocation(pki)
+    yield from bombs(pki)
 
 
 def _leaves(pki: Pki) -> Iterator[Case]:
@@ -61,6 +62,7 @@ def _leaves(pki: Pki) -> Iterator[Case]:
     yield made("expired-without-timestamp-root", "certificate_expired", end=pki.now - 40 * DAY, begin=pki.now - 90 * DAY)
     yield made("not-yet-valid", "certificate_not_yet_valid", begin=pki.now + DAY, end=pki.now + 9 * DAY)
     yield Case("key-rsa-1024", by(pki.signer(subject_key=key("weak", 1024)), "weak", bits=1024), "key_not_allowed")
+    yield Case("key-exponent-3", by(pki.signer(subject_key=key("three", 2049)), "three", bits=2049), "key_not_allowed")
     elliptic = pki.signer(subject_key=key("elliptic", 256))
     yield Case("key-elliptic", sign(pki, certificates=[elliptic, pki.middle]).bytes(), "key_not_allowed")
 
@@ -122,6 +124,37 @@ def _chains(pki: Pki) -> Iterator[Case]:
     yield Case("leaf-missing", sign(pki, certificates=[pki.middle, pki.root]).bytes(), "signer_missing")
 
 
+def bombs(pki: Pki) -> Iterator[Case]:
+    """Yield documents that make a careless verifier work for a long time."""
+    begin, end = pki.now - 900 * DAY, pki.now + 900 * DAY
+    first = issue(name("Bomb"), key("bomb"), None, key("bomb"), begin, end, authority=True)
+    others = [issue(name("Bomb"), key("bomb"), first, key("bomb"), begin, end, authority=True) for dummy in range(14)]
+    leaf = pki.signer(issuer=first, issuer_key=key("bomb"), subject_key=key("evil"))
+    yield Case(
+        "bomb-authorities-of-one-name-and-key", sign(pki, leaf=leaf, leaf_key=key("evil"), certificates=[leaf, first, *others]).bytes(), "chain_untrusted"
+    )
+    text = sign(pki).text()
+    yield Case("bomb-comments", text.replace("<ActionList>", "<!---->" * 140_000 + "<ActionList>").encode())
+    yield Case("bomb-comments-beside-text", text.replace("<Value>", "<Value>" + "<!---->" * 140_000).encode(), "comment_in_text")
+    yield Case("bomb-comments-in-signedinfo", text.replace("<SignatureMethod", "<!---->" * 140_000 + "<SignatureMethod").encode())
+    yield Case("bomb-cdata", text.replace("<Value>", "<Value>" + "<![CDATA[x]]>" * 75_000).encode(), "digest_mismatch")
+    yield Case("bomb-references", text.replace("<Value>", "<Value>" + "&#65;" * 200_000).encode(), "digest_mismatch")
+    yield Case("bomb-base64", text.replace("<SignatureValue>", "<SignatureValue>" + "A" * 1_000_000).encode(), "signature_mismatch")
+    names = " ".join(f'xmlns:a{n}="urn:{n}"' for n in range(30))
+    yield Case("bomb-namespaces", text.replace("<ActionList>", f"<ActionList {names}>" + f"<a {names}/>" * 1600).encode(), "too_many_namespaces")
+    deep = "".join(f"<a {' '.join(f'xmlns:b{d}{chr(97 + n)}=' + chr(34) + 'urn:x' + chr(34) for n in range(26))}>" for d in range(24))
+    yield Case("bomb-namespaces-nested", text.replace("<ActionList>", deep + "<a/>" * 19_000 + "</a>" * 24 + "<ActionList>").encode(), "too_many_namespaces")
+    few = "".join(f'<a xmlns:b{d}="urn:x" xmlns:c{d}="urn:x">' for d in range(26))
+    yield Case(
+        "bomb-namespaces-below-the-limit", text.replace("<ActionList>", few + "<a/>" * 19_000 + "</a>" * 26 + "<ActionList>").encode(), "digest_mismatch"
+    )
+    small = sign(pki)
+    for label, raw in (("small-values", b"\x30\x83\x09\x27\xc0" + b"\x05\x00" * 300_000), ("nested", b"\x30\x80" * 300_000)):
+        yield Case(f"bomb-token-{label}", small.but(token=raw).bytes(), signed=False)
+    spaced = sign(pki, CONTENT.replace("<Value>DoNothing", "<Value>" + "x" * 900_000)).bytes()
+    yield Case("valid-one-long-text", spaced)
+
+
 def _revocation(pki: Pki) -> Iterator[Case]:
     data, begin, end = sign(pki).bytes(), pki.now - DAY, pki.now + DAY
     leaves = crl(pki.middle, key("middle"), begin, end)
@@ -144,6 +177,12 @@ def _revocation(pki: Pki) -> Iterator[Case]:
     yield Case("valid-future-crl-does-not-count", data, revocation="unknown", crls=(crl(pki.middle, key("middle"), pki.now + DAY, pki.now + 9 * DAY), middles))
     yield Case("valid-forged-crl-without-effect", data, revocation="unknown", crls=(crl(pki.middle, key("evil"), begin, end, [pki.leaf]),))
     yield Case("valid-crl-of-stranger-without-effect", data, revocation="unknown", crls=(crl(pki.evil_root, key("evil root"), begin, end, [pki.leaf]),))
+    silent = issue(
+        name("Silent PCA"), key("silent"), pki.root, key("root"), pki.now - 9 * DAY, pki.now + 9 * DAY, authority=True, key_usage=usage("key_cert_sign")
+    )
+    under = pki.signer(issuer=silent, issuer_key=key("silent"))
+    unlisted = sign(pki, leaf=under, certificates=[under, silent]).bytes()
+    yield Case("valid-crl-of-issuer-that-may-make-none", unlisted, crls=(crl(silent, key("silent"), begin, end, [under]),))
     yield Case("denied-leaf", data, "denied", denied=(hashlib.sha256(der(pki.leaf)).hexdigest(),))
     yield Case("denied-intermediate", data, "denied", denied=(hashlib.sha256(der(pki.middle)).hexdigest(),))
     yield Case("denied-document", data, "denied", denied=(hashlib.sha256(data).hexdigest(),))

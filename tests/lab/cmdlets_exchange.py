@@ -67,6 +67,11 @@ class _Call:
         self.controller = self._controller()
 
     @property
+    def full(self) -> bool:
+        """Whether the session's URL asks for full serialization."""
+        return "serializationlevel=full" in str(getattr(self.invocation.session, "url", "")).lower()
+
+    @property
     def with_em(self) -> bool:
         """Whether the answering server's cmdlets know EM's properties and parameters."""
         return builds.has_em(builds.parse(self.machine.build))
@@ -135,7 +140,7 @@ def _strings(name: str, value: Any) -> list[str] | None:
 def get_organization_config(invocation: Invocation) -> Iterator[Any]:
     """Write the organisation as the domain controller knows it."""
     call = _Call(invocation, "Get-OrganizationConfig", "Microsoft.Exchange.Management.SystemConfigurationTasks.GetOrganizationConfig")
-    yield call.organization.organization_object(call.controller, call.with_em)
+    yield call.organization.organization_object(call.controller, call.with_em, call.full)
 
 
 @cmdlet("Set-OrganizationConfig", {"MitigationsEnabled": Parameter("bool"), **_CONTROLLER, **_CONFIRMATION}, write=_changes, where=("exchange",))
@@ -163,7 +168,7 @@ def get_exchange_server(invocation: Invocation) -> Iterator[Any]:
     else:
         servers = list(call.organization.servers)
     for server in servers:
-        yield call.organization.server_object(server, call.controller, call.with_em, status)
+        yield call.organization.server_object(server, call.controller, call.with_em, status, call.full)
 
 
 @cmdlet(

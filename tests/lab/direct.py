@@ -11,6 +11,7 @@ from typing import Any
 import lab.cmdlets_acl
 import lab.cmdlets_files
 import lab.cmdlets_iis
+import lab.cmdlets_language
 import lab.cmdlets_registry
 import lab.cmdlets_services
 import lab.cmdlets_system  # noqa: F401  each of them registers its cmdlets
@@ -18,15 +19,18 @@ from lab.binder import Binder
 from lab.kernel import REGISTRY, ErrorInfo, Invocation, LabRefusal
 
 
-def run(machine: Any, name: str, input: Iterable[Any] = (), **parameters: Any) -> tuple[list[Any], list[ErrorInfo]]:
-    """Bind and run a cmdlet; returns its output and its non-terminating errors. Raises Terminating or LabRefusal."""
+def run(machine: Any, name: str, input: Iterable[Any] = (), session: Any = None, **parameters: Any) -> tuple[list[Any], list[ErrorInfo]]:
+    """Bind and run a cmdlet; returns its output and its non-terminating errors. Raises Terminating or LabRefusal.
+
+    ``session``: anything with a ``language_mode``; None is FullLanguage.
+    """
     definition = REGISTRY.get(("host", name.lower()))
     if definition is None:
         raise LabRefusal(f"the lab has no cmdlet {name}")
     values = list(input)
     bound = Binder(definition).bind(list(parameters.items()), piped=bool(values))
     errors: list[ErrorInfo] = []
-    return list(definition.body(Invocation(machine, bound, values, errors.append))), errors
+    return list(definition.body(Invocation(machine, bound, values, errors.append, session))), errors
 
 
 def one(machine: Any, name: str, **parameters: Any) -> Any:

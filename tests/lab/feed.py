@@ -157,11 +157,12 @@ class Feed:
             self._server.server_close()
             self._server = None
 
-    def note(self, status: int, sent: int, counted: bool) -> None:
+    def note(self, status: int, received: int, sent: int, counted: bool) -> None:
         """Count and log a request."""
         with self._lock:
             self._fetches += counted
-        self._log({"server": "feed", "endpoint": "feed", "action": "GET", "cmdlets": [], "write": False, "bytes_in": 0, "bytes_out": sent, "status": status})
+        record = {"server": "feed", "endpoint": "feed", "action": "GET", "cmdlets": [], "write": False}
+        self._log({**record, "bytes_in": received, "bytes_out": sent, "status": status})
 
     def body(self, path: str) -> bytes | None:
         """Return the document for a path: the published one, or one with a given shape below /shapes."""
@@ -231,6 +232,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(200, body, CONTENT_TYPE, wanted)
 
+    def _note(self, status: int, sent: int, counted: bool) -> None:
+        received = len(self.requestline) + 4 + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        self.server.feed.note(status, received, sent, counted)
+
     def _begin(self, status: int, kind: str, length: int | None, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         office = {"X-CorrelationId": str(uuid.uuid4()), "X-OfficeFE": "LabFrontEnd", "X-OfficeVersion": "16.0.0.0", "X-OfficeCluster": "lab", "Expires": "-1"}
@@ -244,19 +249,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def _answer(self, status: int, body: bytes, kind: str, counted: bool, headers: dict[str, str] | None = None) -> None:
-        self.server.feed.note(status, len(body), counted)
+        self._note(status, len(body), counted)
         self._begin(status, kind, len(body), headers)
         self.wfile.write(body)
         self.wfile.flush()
 
     def _cut(self, part: bytes, counted: bool) -> None:
-        self.server.feed.note(200, len(part), counted)
+        self._note(200, len(part), counted)
         self.wfile.write(part)
         self.wfile.flush()
         self.close_connection = True
 
     def _endless(self, body: bytes, counted: bool) -> None:
-        self.server.feed.note(200, 0, counted)
+        self._note(200, 0, counted)
         self._begin(200, CONTENT_TYPE, None)
         block = b" " * 65536
         self.wfile.write(body[: -len(b"</EOCS>")])
@@ -264,7 +269,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(block)
 
     def _drip(self, body: bytes, counted: bool) -> None:
-        self.server.feed.note(200, 0, counted)
+        self._note(200, 0, counted)
         self._begin(200, CONTENT_TYPE, len(body))
         for offset in range(len(body)):
             self.wfile.write(body[offset : offset + 1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import os
 import pathlib
 import re
@@ -68,6 +69,7 @@ class FileStat:
     attributes: tuple[str, ...]
 
 
+@functools.lru_cache(maxsize=4096)
 def canonical(path: str) -> str:
     r"""Return ``C:\a\b`` for any spelling of an absolute path on the drive (``\\?\``, ``/``, ``.``, ``..``, trailing ``\``)."""
     text = path.replace("/", "\\")

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -58,9 +59,11 @@ class Fleet:
         mitigations_enabled: bool | None = True,
         serialization: str = "default",
     ) -> None:
-        self._temporary = state is None
+        temporary = state is None
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="exchange-lab-") if state is None else state).resolve()
         self.state.mkdir(parents=True, exist_ok=True)
+        #: also runs when the constructor fails or nobody calls stop
+        self._cleanup = weakref.finalize(self, shutil.rmtree, self.state, ignore_errors=True) if temporary else None
         self.port_base = port_base
         self.em_behaviour = _behaviour(em)
         self.em_seconds = em_seconds
@@ -155,8 +158,8 @@ class Fleet:
             self._server = None
         self.feed.stop()
         self.access_log.close()
-        if self._temporary:
-            shutil.rmtree(self.state, ignore_errors=True)
+        if self._cleanup is not None:
+            self._cleanup()
 
     def __enter__(self) -> Fleet:
         return self.start()
@@ -200,7 +203,10 @@ class Fleet:
         while not self._stopping.wait(self.em_seconds):
             for machine in self.machines:
                 if self.em_behaviour is not None and not self._stopping.is_set():
-                    em.EmergencyMitigation(machine, self, self.em_behaviour).cycle()
+                    try:
+                        em.EmergencyMitigation(machine, self, self.em_behaviour).cycle()
+                    except Exception as error:  # a fault of the lab that tests must see, and no reason to leave the other servers alone
+                        self.refusals.append(f"{machine.name}: EM: {type(error).__name__}: {error}")
 
 
 def _behaviour(variant: str) -> em.Behaviour | None:

@@ -9,15 +9,13 @@ import dataclasses
 import datetime
 import pathlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.files import Files
+from lab.iis_engine import Iis
 from lab.registry import Registry
 from lab.services import Pools, Services
 from lab.sidecar import Sidecar
-
-if TYPE_CHECKING:
-    from lab.iis_engine import Iis
 
 LANGUAGE_MODES = ("FullLanguage", "ConstrainedLanguage", "NoLanguage")
 SYSTEM_ENVIRONMENT = {
@@ -74,8 +72,6 @@ class Machine:
     """One server. ``directory`` holds ``C`` (its drive) and ``state.json``; ``fleet`` is the shared organisation, or None."""
 
     def __init__(self, directory: pathlib.Path, fleet: Any = None) -> None:
-        from lab.iis_engine import Iis  # the engine needs the machine's types
-
         self.directory = directory
         self.root = directory / "C"
         self.root.mkdir(parents=True, exist_ok=True)
@@ -89,14 +85,13 @@ class Machine:
         self.files = Files(self.root, self.sidecar, self.environment, self.fault)
         self.registry = Registry(self.sidecar)
         self.services = Services(self.sidecar)
-        self.iis: Iis = Iis(self)
+        self.iis = Iis(self)
         self.pools = Pools(self.sidecar, self.iis.pools)
         self.events = Events(self.sidecar)
         self.services.started.append(lambda name: self.pools.restart() if name in ("W3SVC", "WAS") else None)
         #: user -> password, set by whoever makes the fleet
         self.users: dict[str, str] = {}
         self.address = "127.0.0.1"
-        self.endpoints: dict[str, Any] = {}
         self.language_mode = "FullLanguage"
 
     # -- identity ------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Organization:
 
     # -- objects on the wire
 
-    def organization_object(self, controller: str, with_em: bool) -> Obj:
+    def organization_object(self, controller: str, with_em: bool, full: bool = False) -> Obj:
         """Return what Get-OrganizationConfig writes; ``with_em``: whether the answering server knows EM's properties."""
         settings = self.settings(NAME, controller)
         props: dict[str, Any] = {
@@ -204,9 +204,9 @@ class Organization:
         props |= self._tail(
             f"{_CONFIGURATION}", self.guid, ("top", "container", "msExchOrganizationContainer"), "ms-Exch-Organization-Container", settings, controller
         )
-        return Obj(("Microsoft.Exchange.Data.Directory.Management.OrganizationConfig", *_BASES), props, to_string=NAME)
+        return Obj(("Microsoft.Exchange.Data.Directory.Management.OrganizationConfig", *_BASES), self._shown(props, full), to_string=NAME)
 
-    def server_object(self, server: Server, controller: str, with_em: bool, status: bool = False) -> Obj:
+    def server_object(self, server: Server, controller: str, with_em: bool, status: bool = False, full: bool = False) -> Obj:
         """Return what Get-ExchangeServer writes for one server."""
         settings = self.settings(server.name, controller)
         plan, build = server.plan, server.build
@@ -265,7 +265,7 @@ class Organization:
                 props |= {"FeaturesBlocked": None, "FeaturesDisabled": None, "LastFlightingServiceRunTime": None}
         props["Identity"] = self._id(server.name, server.distinguished_name, server.guid)
         props |= self._tail(server.distinguished_name, server.guid, ("top", "server", "msExchExchangeServer"), "ms-Exch-Exchange-Server", settings, controller)
-        return Obj(("Microsoft.Exchange.Data.Directory.Management.ExchangeServer", *_BASES), props, to_string=server.name)
+        return Obj(("Microsoft.Exchange.Data.Directory.Management.ExchangeServer", *_BASES), self._shown(props, full), to_string=server.name)
 
     def _tail(self, dn: str, guid: uuid.UUID, classes: tuple[str, ...], category: str, settings: dict[str, Any], controller: str) -> dict[str, Any]:
         changed = settings["WhenChanged"]
@@ -288,19 +288,25 @@ class Organization:
             "ObjectState": self._enum("Unchanged", {"Unchanged": 1}, "Microsoft.Exchange.Data.ObjectState"),
         }
 
+    def _shown(self, props: dict[str, Any], full: bool) -> dict[str, Any]:
+        """Return the properties as the session's serialization level leaves them: below full a complex one is its text."""
+        if full or self.serialization == "full":
+            return props
+        return {name: value.to_string if isinstance(value, Obj) and value.to_string is not None else value for name, value in props.items()}
+
     @staticmethod
     def _list(values: list[str] | None) -> Obj | None:
         return None if values is None else Obj(_MULTI_VALUED, value=list(values))
 
-    def _complex(self, text: str, kind: str, props: dict[str, Any] | None = None) -> str | Obj:
-        return text if self.serialization == "default" else Obj((kind, "System.Object"), props or {}, to_string=text)
+    @staticmethod
+    def _complex(text: str, kind: str, props: dict[str, Any] | None = None) -> Obj:
+        return Obj((kind, "System.Object"), props or {}, to_string=text)
 
-    def _enum(self, text: str, numbers: dict[str, int], kind: str) -> str | Obj:
-        if self.serialization == "default":
-            return text
+    @staticmethod
+    def _enum(text: str, numbers: dict[str, int], kind: str) -> Obj:
         return Obj((kind, "System.Enum", "System.ValueType", "System.Object"), value=numbers[text], to_string=text)
 
-    def _id(self, text: str, dn: str, guid: uuid.UUID) -> str | Obj:
+    def _id(self, text: str, dn: str, guid: uuid.UUID) -> Obj:
         rdn, dummy, parent = dn.partition(",")
         props = {
             "IsDeleted": False,
@@ -313,7 +319,7 @@ class Organization:
         }
         return self._complex(text, "Microsoft.Exchange.Data.Directory.ADObjectId", props)
 
-    def _version(self, build: builds.Version) -> str | Obj:
+    def _version(self, build: builds.Version) -> Obj:
         text = builds.display_version(build)
         revision = int(text.rstrip(")").rpartition(".")[2])
         props = {"Major": build[0], "Minor": build[1], "Build": build[2], "Revision": revision, "FilePatchLevelDescription": None}

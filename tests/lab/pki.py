@@ -172,7 +172,8 @@ class Pki:
                 "unknown-pca", _name("Lab Code Signing PCA 2024"), self._authority("unknown-root", _name("Lab Root Certificate Authority 2011"), None)
             )
         elif variant == "no-ca-intermediate":
-            issuer = self.signer("good")
+            plain: list[tuple[x509.ExtensionType, bool]] = [(x509.BasicConstraints(ca=False, path_length=None), True)]
+            issuer = self._identity("not-a-ca", _name("Lab Code Signing Clerk"), issuer, RELEASED - datetime.timedelta(days=3650), end, plain)
         name = _name(
             "Microsoft Windows" if variant == "wrong-cn" else SIGNER_NAME,
             "Contoso Ltd" if variant == "wrong-organization" else SIGNER_ORGANIZATION,

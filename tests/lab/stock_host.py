@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 EXCHANGE = "C:\\Program Files\\Microsoft\\Exchange Server\\V15\\"
 FRONT = EXCHANGE + "FrontEnd\\HttpProxy\\"
@@ -215,6 +216,7 @@ def _location(site: str, app: App) -> list[str]:
     ]  # fmt: skip
 
 
+@functools.lru_cache(maxsize=2)
 def application_host(url_rewrite: bool) -> bytes:
     """Return the file; without ``url_rewrite`` neither the module nor its section group is in it."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<!-- IIS configuration sections of a simulated server -->", "<configuration>"]

@@ -34,7 +34,7 @@ def connection(fleet: Any, machine: Any, kind: str, secure: bool, **changed: Any
     else:
         options |= {"protocol": "https" if secure else "http", "auth": "basic" if secure else "ntlm"}
         options |= {"ca_cert": authority} if secure else {"message_encryption": "always"}
-        plugin.set_options(direct=options | changed)
+        plugin.set_options(var_options={"_extras": {}}, direct=options | changed)
     return plugin
 
 

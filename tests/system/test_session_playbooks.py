@@ -24,7 +24,7 @@ SECRET = "planted-Secret-7f3"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(4) as fleet:
+    with Fleet(4, lag=0) as fleet:
         fleet.write_inventory(tmp_path_factory.mktemp("inventory") / "lab.yml")
         yield fleet
 
@@ -113,7 +113,7 @@ def test_loops_delegation_run_once_and_registered_values(fleet: Fleet, tmp_path:
 def test_an_unreachable_endpoint_makes_the_host_unreachable(fleet: Fleet, tmp_path: pathlib.Path) -> None:
     tasks = [
         task("server", "gone", {"ignore_unreachable": True, "register": "gone"}, mitigations_enabled=True, exchange_port=1),
-        {"name": "assert", "ansible.builtin.assert": {"that": ["gone.unreachable", "gone.reason == 'connection_refused'", "'refused the connection' in gone.msg"]}},
+        {"name": "assert", "ansible.builtin.assert": {"that": ["gone.unreachable", "gone.reason == 'connection_refused'", "'refused' in gone.msg"]}},
         task("server", "refused", mitigations_enabled=True, exchange_password=SECRET),
     ]
     done = play(fleet, tmp_path, tasks, hosts="EX1")
@@ -128,7 +128,7 @@ def test_a_task_timeout_and_async_end_the_work_and_the_session(fleet: Fleet, tmp
     started = time.monotonic()
     done = play(fleet, tmp_path, [task("organization_info", "slow", {"timeout": 2, "ignore_errors": True})], hosts="EX1")
     assert done.code == 0, done.text
-    assert "imed out" in done.text or "exceeded" in done.text
+    assert "imed out" in done.text or "expected time frame" in done.text, done.text
     assert time.monotonic() - started < 25
     fleet.faults.clear()
     fleet.faults.add("slow", "EX1", at=5, seconds=4)

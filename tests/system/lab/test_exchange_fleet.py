@@ -26,7 +26,7 @@ def fleet() -> Iterator[Fleet]:
         yield made
 
 
-def _call(fleet: Fleet, index: int, cmdlet: str, user: str | None = None, **parameters: Any) -> PowerShell:
+def _call(fleet: Fleet, index: int, cmdlet: str, user: str | None = None, path: str = "PowerShell", **parameters: Any) -> PowerShell:
     """Run a cmdlet at a server's Exchange endpoint in the way that the inventory says."""
     host = inventory.connection(fleet, fleet.machines[index], index)
     secure = host["exchange_mitigation_exchange_scheme"] == "https"
@@ -38,7 +38,7 @@ def _call(fleet: Fleet, index: int, cmdlet: str, user: str | None = None, **para
         auth=host["exchange_mitigation_exchange_auth"],
         username=name,
         password=fleet.users[name],
-        path="PowerShell",
+        path=path,
         cert_validation=host["exchange_mitigation_exchange_ca_path"] if secure else True,
     )
     with RunspacePool(wsman, configuration_name="Microsoft.Exchange") as pool:
@@ -56,6 +56,12 @@ def test_servers_over_the_wire(fleet: Fleet, index: int) -> None:
     assert found[0].adapted_properties["AdminDisplayVersion"] == "Version 15.1 (Build 2507.6)"
     assert found[0].adapted_properties["MitigationsEnabled"] is True and found[0].adapted_properties["MitigationsBlocked"] is None
     assert found[0].adapted_properties["OriginatingServer"] == ("dc1.lab.example", "dc2.lab.example")[index]
+
+
+def test_full_serialization_is_asked_for_in_the_url(fleet: Fleet) -> None:
+    shell = _call(fleet, 1, "Get-ExchangeServer", path="PowerShell?serializationLevel=Full", Identity="EX1")
+    version = shell.output[0].adapted_properties["AdminDisplayVersion"]
+    assert "2507" in str(version) and version != "Version 15.1 (Build 2507.6)"
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["ntlm", "basic-tls"])

@@ -61,8 +61,8 @@ def test_answer_is_the_published_document(feed: Feed, log: list[dict[str, Any]])
     assert {"x-correlationid", "x-officefe", "x-officeversion", "x-officecluster"} <= set(headers)
     assert _get(feed, "/getexchangemitigations")[1] == body
     assert feed.fetches == 2
-    record = {"server": "feed", "endpoint": "feed", "action": "GET", "cmdlets": [], "write": False, "bytes_in": 0, "bytes_out": len(body), "status": 200}
-    assert log == [record, record]
+    assert all(record.pop("bytes_in") > 50 for record in log)
+    assert log == [{"server": "feed", "endpoint": "feed", "action": "GET", "cmdlets": [], "write": False, "bytes_out": len(body), "status": 200}] * 2
 
 
 def test_only_the_lab_ca_is_behind_it(feed: Feed) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+
 from lab.direct import one, run
 from lab.iis_config import APPLICATION_HOST
 from lab.kernel import LabRefusal, Obj, Terminating

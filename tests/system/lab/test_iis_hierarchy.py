@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+
 from lab.iis_config import APPLICATION_HOST
 from lab.iis_xml import ConfigError
 from lab.machine import Machine

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+
 from lab.iis_config import APPLICATION_HOST
 from lab.iis_engine import ABORT, WebAnswer
 from lab.iis_xml import ConfigError

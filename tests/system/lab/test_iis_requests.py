@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+
 from lab.iis_config import APPLICATION_HOST
 from lab.iis_engine import ABORT, WebAnswer
 from lab.machine import Machine
@@ -46,7 +47,10 @@ def inside(machine: Machine, path: str, fragment: str) -> None:
     machine.files.write(path, data.replace(b"    </system.webServer>\r\n    <system.web>", f"{fragment}    </system.webServer>\r\n    <system.web>".encode()))
 
 
-def rule(conditions: str = "", action: str = '<action type="CustomResponse" statusCode="418" />', match: str = '<match url=".*" />', attributes: str = "") -> str:
+TEAPOT = '<action type="CustomResponse" statusCode="418" />'
+
+
+def rule(conditions: str = "", action: str = TEAPOT, match: str = '<match url=".*" />', attributes: str = "") -> str:
     return f'<rewrite><rules><rule name="r" {attributes}>{match}<conditions>{conditions}</conditions>{action}</rule></rules></rewrite>'
 
 

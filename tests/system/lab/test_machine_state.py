@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 import pytest
+
 from lab.direct import one, run
 from lab.kernel import I64, U32, LabRefusal, Terminating
 from lab.machine import Machine

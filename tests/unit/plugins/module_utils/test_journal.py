@@ -148,3 +148,9 @@ def test_blocks_are_remembered_until_they_are_lifted(tmp_path: pathlib.Path) -> 
     assert _journal.History(str(tmp_path), "ex1").blocked_ids == ("M1", "M2.1.0")
     _journal.Journal(str(tmp_path), "ex1", "run2").append(NOW + datetime.timedelta(hours=1), "unblocked", ids=["m1"])
     assert _journal.History(str(tmp_path), "ex1").blocked_ids == ("M2.1.0",)
+
+
+def test_a_later_run_ends_what_an_earlier_one_left_open(tmp_path: pathlib.Path) -> None:
+    written(tmp_path, "run1", 1, "replacing")
+    _journal.Journal(str(tmp_path), "ex1", "run0").append(NOW + datetime.timedelta(hours=1), "recovered_before", operation="op1")
+    assert not _journal.History(str(tmp_path), "ex1").open_operations()

@@ -239,6 +239,21 @@ def test_directory_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
         State(str(tmp_path / "file" / "state"), "microsoft").prepare()
 
 
+def test_full_disk(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails leaves the old state, no rest, and one sentence."""
+    state.commit(accepted(), Consent(), NOW, True)
+
+    def full(dummy: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InvalidInput) as caught:
+        state.commit(accepted("b", "1.0.5"), Consent(), NOW, True)
+    assert caught.value.reason == "state_unwritable" and "No space left" in caught.value.message
+    assert state.load().mark == accepted()
+    assert not list(state.directory.glob(".*.new"))
+
+
 def test_old_copies_go(state: State) -> None:
     """Only the newest copies are kept."""
     for number in range(_state.KEPT_COPIES + 5):

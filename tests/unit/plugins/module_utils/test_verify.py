@@ -238,6 +238,23 @@ def test_table_of_reasons() -> None:
         assert re.fullmatch("[a-z0-9_]+", code) and reason.cause.endswith(".") and reason.cure.endswith(".")
 
 
+def test_every_reason_in_the_code_is_in_the_table() -> None:
+    """And none of the table is without use."""
+    sources = "".join(
+        path.read_text()
+        for path in pathlib.Path(_reasons.__file__).parent.glob("_*.py")
+        if path.name
+        in {
+            f"_{stem}.py"
+            for stem in (["verify", "parse", "fetch", "state", "feed_handle", "dsig", "xml_guard", "certificates", "timestamp", "roots", "trust_options"])
+        }
+    )
+    raised = set(re.findall(r'(?:unproven|unfetched)\(\s*"([a-z0-9_]+)"', sources)) | set(re.findall(r'"((?:root|crl|state)_[a-z_]+)"', sources))
+    raised |= set(re.findall(r'code = "([a-z_]+)" if', sources)) | set(re.findall(r'code, sentence = "([a-z_]+)"', sources))
+    raised |= set(re.findall(r'"([a-z_]+)" if element\.tag', sources)) | {"signature_grammar", "invalid_arguments", "invalid_input", "missing_library"}
+    assert raised == set(_reasons.REASONS)
+
+
 def test_foreign_text_in_messages() -> None:
     """Nothing that a template or a terminal could read, and not endless."""
     assert _reasons.shown("a{{ b }}\x1b[0m\u202e\\") == "a\\u007b\\u007b b \\u007d\\u007d\\u001b[0m\\u202e\\u005c"
