@@ -138,9 +138,9 @@ def _bar(column: Mapping[str, Any], total: int) -> str:
         at += width
     spoken = ", ".join(f"{number} {CELLS[key][0]}" for key, number in present)
     keys = "".join(f'<i class="t-{key}">{_sign(key)}{number} {CELLS[key][0]}</i>' for key, number in present)
-    bar = f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{markup(spoken)}">{"".join(rects)}</svg>'
+    drawn = f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{markup(spoken)}">{"".join(rects)}</svg>'
     about = " \u00b7 ".join(str(text) for text in (column.get("cve"), column.get("description")) if text)
-    return f'<li><span><b>{markup(column["id"])}</b><small>{markup(about)}</small></span>{bar}<span class="key">{keys}</span></li>'
+    return f'<li><span><b>{markup(column["id"])}</b><small>{markup(about)}</small></span>{drawn}<span class="key">{keys}</span></li>'
 
 
 def _filters(report: Mapping[str, Any]) -> str:

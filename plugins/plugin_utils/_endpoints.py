@@ -127,7 +127,8 @@ def exchange_arguments(connection: Any, params: Mapping[str, Any]) -> dict[str, 
             f"exchange_auth {auth} needs a user and a password: set exchange_username and exchange_password, or let the host's connection have them.",
             reason="credentials_missing",
         )
-    return {name: str(value) if type(value) is not str and isinstance(value, str) else value for name, value in arguments.items()}
+    # Options of a connection may carry tags of ansible-core, which pypsrp and requests do not expect.
+    return {name: str.__str__(value) if isinstance(value, str) else value for name, value in arguments.items()}
 
 
 def exchange_session(connection: Any, params: Mapping[str, Any]) -> PsrpSession:

@@ -154,6 +154,7 @@ def token(
     indefinite: bool = True,
     version: str = "v1",
     critical_extension: bool = False,
+    serial: int | None = None,
     by_key_identifier: bool = False,
     algorithm: str = "sha256",
 ) -> bytes:
@@ -194,7 +195,7 @@ def token(
     identifier = (
         cms.SignerIdentifier("subject_key_identifier", parsed.key_identifier)
         if by_key_identifier
-        else cms.SignerIdentifier("issuer_and_serial_number", {"issuer": parsed.issuer, "serial_number": parsed.serial_number})
+        else cms.SignerIdentifier("issuer_and_serial_number", {"issuer": parsed.issuer, "serial_number": parsed.serial_number if serial is None else serial})
     )
     one = cms.SignerInfo(
         {

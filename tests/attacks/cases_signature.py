@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Sequence
 
@@ -168,6 +169,15 @@ def _games(pki: Pki) -> Iterator[Case]:
     yield Case("value-short", good.but(value=good.value[:-1]).bytes(), "signature_mismatch")
     yield Case("value-long", good.but(value=b"\0" + good.value).bytes(), "signature_mismatch")
     yield Case("value-empty", good.but(value_delivered="").bytes(), "base64_malformed")
+    loose = b64(good.value)
+    last = loose[-3]
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/":
+        if letter != last and base64.b64decode(loose[:-3] + letter + "==") == good.value:
+            yield Case("value-base64-with-loose-bits", good.but(value_delivered=loose[:-3] + letter + "==").bytes(), "base64_malformed")
+            break
+    at = good.certificates[0].index(b"\xa0\x03\x02\x01\x02\x02") + 7  # behind version, tag and length of the serial number
+    negative = good.certificates[0][:at] + bytes([good.certificates[0][at] | 0x80]) + good.certificates[0][at + 1 :]
+    yield Case("certificate-negative-serial", good.but(certificates=(negative, *good.certificates[1:])).bytes(), "certificate_malformed")
     yield Case("value-url-safe-base64", good.but(value_delivered=b64(b"\xff\xff" * 128).replace("/", "_")).bytes(), "base64_malformed")
     yield Case("value-of-plain-digest", good.but(value=rsa_sign(CONTENT, key("leaf"))).bytes(), "signature_mismatch")
     yield Case("value-by-intermediate", good.but(value=rsa_sign(good.info, key("middle"))).bytes(), "signature_mismatch")

@@ -66,6 +66,7 @@ def cases(pki: Pki) -> Iterator[Case]:
     yield stamped("timestamp-version-2", expired_code, version="v2")
     yield stamped("timestamp-critical-extension", expired_code, critical_extension=True)
     yield stamped("timestamp-authority-may-not-sign", expired_code, signer=pki.stamper(key_usage=usage("key_encipherment")))
+    yield stamped("timestamp-signer-identifier-of-another", expired_code, serial=1)
     yield stamped("timestamp-two-signers", expired_code, signers=2)
     yield stamped("timestamp-no-signer", expired_code, signers=0)
     yield stamped("timestamp-signed-by-other-key", expired_code, signer_key=key("evil"))
@@ -93,6 +94,7 @@ def cases(pki: Pki) -> Iterator[Case]:
     assert good.token is not None
     for case, raw in (
         ("bytes-behind", good.token + b"\0"),
+        ("enveloped-data", good.token.replace(b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02", b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03", 1)),
         ("cut-short", good.token[:-3]),
         ("empty-sequence", b"\x30\x00"),
         ("random", bytes(range(256))),
@@ -118,6 +120,12 @@ def cases(pki: Pki) -> Iterator[Case]:
         sign(pki, stamp=lambda value: pki.stamp(value, inside, signer=evil, certificates=[evil, pki.evil_root])).bytes(),
         signed=False,
     )
+
+    early = sign(pki, stamp=lambda value: pki.stamp(value, now - 150 * DAY)).bytes()
+    yield Case("valid-current-timestamp-before-validity", early, signed=False)
+    soon = pki.signer(begin=now + 60 * SECOND, end=now + 9 * DAY)
+    ahead = sign(pki, leaf=soon, stamp=lambda value: pki.stamp(value, now + 120 * SECOND)).bytes()
+    yield Case("not-yet-valid-with-timestamp-of-tomorrow", ahead, "certificate_not_yet_valid")
 
     half = issue(name("Old PCA"), key("old middle"), pki.root, key("root"), now - 800 * DAY, now - 20 * DAY, authority=True, key_usage=usage("key_cert_sign"))
     leaf = pki.signer(issuer=half, issuer_key=key("old middle"))

@@ -58,18 +58,18 @@ def mutations(data: bytes, count: int, source: random.Random) -> Iterable[bytes]
         for dummy_step in range(source.choice((1, 1, 1, 2, 5))):
             at, length = source.randrange(len(mutated)), source.choice((1, 1, 2, 8, 40, 400))
             kind = source.randrange(5)
-            piece = mutated[at:at + length]
+            piece = mutated[at : at + length]
             if kind == 0:
                 mutated[at] = source.randrange(256)
             elif kind == 1:
-                del mutated[at:at + length]
+                del mutated[at : at + length]
             elif kind == 2:
                 mutated[at:at] = piece
             elif kind == 3:
                 mutated[at:at] = source.choice((b"<!--x-->", b"<a/>", b"]]>", b"&amp;", b"&#65;", b" ", b"\n", b"<Signature/>", b"\xc3\xa9", b'a="b"'))
             else:
                 other = source.randrange(len(mutated))
-                mutated[at:at + length], mutated[other:other + length] = mutated[other:other + length], piece
+                mutated[at : at + length], mutated[other : other + length] = mutated[other : other + length], piece
         yield bytes(mutated)
 
 
