@@ -93,7 +93,9 @@ class Applier:
         except CmdletError as exc:
             self._discard(operation.temporary)
             self._end(operation, "abandoned", error=exc.message)
-            raise ApplyError(f"{operation.path}: the new bytes could not be written beside it, the file is untouched: {exc.message}", "write_failed", file=operation.path) from exc
+            raise ApplyError(
+                f"{operation.path}: the new bytes could not be written beside it, the file is untouched: {exc.message}", "write_failed", file=operation.path
+            ) from exc
         self._end(operation, "replacing")
         self.progress(f"{operation.path}: replacing")
         try:
@@ -133,7 +135,9 @@ class Applier:
             reads.append(content(operation.temporary))
         answers = self.host.read(reads)
         if operation.after is not None and file_bytes(answers[1]) != operation.after:
-            raise ApplyError(f"{operation.temporary}: read back other bytes than were written; the target is untouched", "read_back_differs", file=operation.path)
+            raise ApplyError(
+                f"{operation.temporary}: read back other bytes than were written; the target is untouched", "read_back_differs", file=operation.path
+            )
         if file_bytes(answers[0]) != operation.before:
             raise FileMoved(f"{operation.path} was changed by something else just now; it is untouched by this task", file=operation.path)
 
@@ -168,7 +172,8 @@ class Applier:
         if state != "before":
             self._end(operation, "unsettled", error=why)
             raise ApplyError(
-                f"{operation.path}: replacing it failed ({why}) and it now holds neither the bytes before nor after; the bytes before are in the journal {self.journal.path}",
+                f"{operation.path}: replacing it failed ({why}) and it now holds neither the bytes before nor after; "
+                f"the bytes before are in the journal {self.journal.path}",
                 "file_unsettled",
                 file=operation.path,
             )
@@ -225,7 +230,8 @@ class Applier:
             if self._look(operation) != "before":
                 self._end(operation, "unsettled", error=exc.message)
                 raise ApplyError(
-                    f"{operation.path}: {why}; putting the bytes before back failed too ({exc.message}); they are in {operation.backup} and in the journal {self.journal.path}",
+                    f"{operation.path}: {why}; putting the bytes before back failed too ({exc.message}); "
+                    f"they are in {operation.backup} and in the journal {self.journal.path}",
                     "undo_failed",
                     file=operation.path,
                     undone=False,

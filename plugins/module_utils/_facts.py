@@ -21,7 +21,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._observe impor
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, verdict
 
 #: HealthChecker's words for the effective state, by (organisation, server) (FACTS.md 5).
-EM_STATES = {
+EM_STATES: Mapping[tuple[Any, Any], str] = {
     (True, True): "Enabled",
     (False, True): "Disabled on org level",
     (True, False): "Disabled on server level",

@@ -208,7 +208,7 @@ class History:
         operations = {str(record["operation"]): _begun(record, run_id) for record, run_id in records if record["event"] == "begin"}
         blocked: dict[str, str] = {}
         for record, dummy in records:
-            event, operation = record["event"], operations.get(record.get("operation"))
+            event, operation = record["event"], operations.get(str(record.get("operation")))
             # An end stays the end, whatever the clock of a later line says.
             if operation is not None and event != "begin" and operation.event not in ENDS:
                 operations[operation.operation_id] = dataclasses.replace(operation, event=event)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply import Applier, FileMoved
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, InvalidInput, MitigationError, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConfigurationError, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import blocked_after, read_server, wait_until
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import Survey, survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle import load_feed
@@ -135,17 +135,19 @@ def _plan(wish: Wish, found: Survey, history: History, task: Task) -> Plan:
     )
     if wish.undo_run_id is not None:
         if snapshot.configuration is None:
-            problem = snapshot.problem
-            return Plan(refusals=(Refusal(None, problem.reason if problem else "configuration_unknown", problem.message if problem else "the IIS configuration is unknown"),))
+            problem = snapshot.problem or ConfigurationError(f"{snapshot.application_host.path} does not exist", "configuration_not_read", file=None, line=None)
+            return Plan(refusals=(Refusal(None, problem.reason, problem.message),))
         run_id = history.last_run() if wish.undo_run_id == LAST else wish.undo_run_id
         operations = history.in_force(run_id, verb="apply") if run_id else []
         if not operations:
-            task.warn(f"the journal {history.directory} knows nothing that {'any run' if run_id is None else run_id} applied on {history.host}; name mitigations to undo without it")
+            what = "any run" if run_id is None else run_id
+            task.warn(f"the journal {history.directory} knows nothing that {what} applied on {history.host}; name mitigations to undo without it")
             return Plan()
         made = rollback(snapshot.configuration, facts, operations, found.site)
-        ids = [identifier for operation in operations for identifier in operation.mitigations]
-        outcomes = [Outcome(identifier, "remove" if made.edits else "none", "undo" if made.edits else "absent", f"{identifier}: as before the run {run_id}") for identifier in dict.fromkeys(ids)]
-        return dataclasses.replace(made, outcomes=tuple(outcomes), verdicts=tuple(_verdicts(list(dict.fromkeys(ids)), found)))
+        ids = list(dict.fromkeys(identifier for operation in operations for identifier in operation.mitigations))
+        action, reason = ("remove", "undo") if made.edits else ("none", "absent")
+        outcomes = tuple(Outcome(identifier, action, reason, f"{identifier}: as before the run {run_id}") for identifier in ids)
+        return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(_verdicts(ids, found)))
     request = dataclasses.replace(wish.request, blocked_by_us=history.blocked_ids)
     return plan(request, snapshot.configuration, facts, history.in_force(), snapshot.problem)
 
@@ -188,7 +190,8 @@ def _result(made: Plan, found: Survey, journal: Journal, wish: Wish) -> dict[str
 
 def _step(edit: FileEdit) -> dict[str, Any]:
     action = "create" if edit.before is None else "delete" if edit.after is None else "replace"
-    return {"file": edit.path, "action": action, "mitigations": list(edit.purposes), "checks": [{"filter": check.filter, "path": check.pspath} for check in edit.checks]}
+    checks = [{"filter": check.filter, "path": check.pspath} for check in edit.checks]
+    return {"file": edit.path, "action": action, "mitigations": list(edit.purposes), "checks": checks}
 
 
 def _refusal(refusals: Sequence[Refusal], result: dict[str, Any]) -> Refused:
@@ -218,13 +221,16 @@ def _carry_out(task: Task, wish: Wish, made: Plan, found: Survey, journal: Journ
         except FileMoved as exc:
             # Somebody else writes too: what they wrote is read and planned with, once (DESIGN.md 5).
             if attempt == 2:
-                raise ApplyError(f"{exc.message}; it changed again while it was planned anew, so nothing was written. Run again when nobody else writes it", "file_changed", **exc.details) from exc
+                message = f"{exc.message}; it changed again while it was planned anew, so nothing was written. Run again when nobody else writes it"
+                raise ApplyError(message, "file_changed", **exc.details) from exc
             task.progress(f"{exc.message}; reading and planning once more")
             made, found = _again(task, wish, journal)
     History(journal.directory, journal.host).prune()
     result = _result(made, found, journal, wish)
     result["recovered"] = recovered
-    result["backed_up"] = [{"file": operation.path, "before_sha256": operation.before_sha256, "after_sha256": operation.after_sha256} for operation in operations]
+    result["backed_up"] = [
+        {"file": operation.path, "before_sha256": operation.before_sha256, "after_sha256": operation.after_sha256} for operation in operations
+    ]
     result["changed"] = made.changed or bool(recovered)
     return result
 

@@ -85,7 +85,8 @@ def file_bytes(answer: Answer) -> bytes | None:
         return b""
     value = plain(answer.objects[0])
     if not isinstance(value, bytes):
-        raise CmdletError(f"{path_of(answer)}: the file's bytes were expected, the server sent {type(value).__name__}", cmdlet="Get-Content", reason="answer_malformed")
+        message = f"{path_of(answer)}: the file's bytes were expected, the server sent {type(value).__name__}"
+        raise CmdletError(message, cmdlet="Get-Content", reason="answer_malformed")
     return value
 
 

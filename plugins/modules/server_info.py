@@ -107,7 +107,12 @@ server:
     os:
       description: Caption, version, build, language (LCID) and time of the last start of Windows.
       type: dict
-      sample: {"caption": "Microsoft Windows Server 2022 Standard", "version": "10.0.20348", "build": "20348", "language": 1033, "last_boot": "2026-11-01T04:12:09+00:00"}
+      sample:
+        caption: Microsoft Windows Server 2022 Standard
+        version: 10.0.20348
+        build: "20348"
+        language: 1033
+        last_boot: "2026-11-01T04:12:09+00:00"
     exchange_path:
       description: Folder in which Exchange is installed.
       type: str
@@ -280,7 +285,6 @@ server:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import server_facts, survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS, HOST_OPTIONS

@@ -18,10 +18,10 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # type: ignore[import-untyped]
-from ansible.module_utils.common.parameters import remove_values  # type: ignore[import-untyped]
-from ansible.plugins.action import ActionBase  # type: ignore[import-untyped]
-from ansible.utils.display import Display  # type: ignore[import-untyped]
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES

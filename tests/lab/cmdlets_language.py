@@ -39,7 +39,7 @@ def member(value: Any, name: str, default: Any = None) -> Any:
         for key, item in value.items():
             if str(key).lower() == wanted:
                 return item
-    if wanted in ("length", "count") and isinstance(value, (list, dict, bytes)) or wanted == "length" and isinstance(value, str):
+    if (wanted in ("length", "count") and isinstance(value, (list, dict, bytes))) or (wanted == "length" and isinstance(value, str)):
         return len(value)
     return default
 

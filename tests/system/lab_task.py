@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from session_live import exchange, host
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Decision, Session, Statement
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
+from session_live import exchange, host
 
 
 class Killed(BaseException):

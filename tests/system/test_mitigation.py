@@ -9,12 +9,11 @@ import pathlib
 from typing import Any
 
 import pytest
-from lab_task import folder, hashes, run
-from session_live import NAMES, WAYS
-
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput, JournalError, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History, Journal
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation, server_info
+from lab_task import folder, hashes, run
+from session_live import NAMES, WAYS
 
 ATTACK = "/autodiscover/autodiscover.json?a@foo.var/owa/?&Email=autodiscover/autodiscover.json?a@foo.var&Protocol=XYZ&FooProtocol=Powershell"
 ROOT = "inetpub/wwwroot/web.config"
@@ -207,7 +206,8 @@ def test_the_name_of_a_mitigation_on_another_rule_conflicts(lab_fleet: Any, jour
     machine = lab_fleet.machine("EX1")
     path = folder(machine) / ROOT
     rule = b'<rule name="EEMS M1.1 PowerShell - inbound"><match url="^never$" /><action type="None" /></rule>'
-    path.write_bytes(path.read_bytes().replace(b"</configuration>", b"<system.webServer><rewrite><rules>" + rule + b"</rules></rewrite></system.webServer></configuration>"))
+    section = b"<system.webServer><rewrite><rules>" + rule + b"</rules></rewrite></system.webServer>"
+    path.write_bytes(path.read_bytes().replace(b"</configuration>", section + b"</configuration>"))
     before = hashes(machine)
     with pytest.raises(Refused) as caught:
         run(mitigation, lab_fleet, machine, options(journal))

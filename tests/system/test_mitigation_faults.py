@@ -14,14 +14,13 @@ import pathlib
 from typing import Any
 
 import pytest
-from lab_task import Killed, contents, folder, put_back, run
-from test_mitigation import ATTACK, OWA, ROOT, options, states, status
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _mitigate
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Plan
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation
+from lab_task import Killed, contents, folder, put_back, run
+from test_mitigation import ATTACK, OWA, ROOT, options, states, status
 
 WIRE_FAULTS = ("drop-before", "drop-after", "http-401", "http-500", "truncate", "wrong-relates-to", "reboot")
 FULL = os.environ.get("EXCHANGE_MITIGATION_SWEEP") == "full"
@@ -237,7 +236,8 @@ def test_a_refusal_by_iis_puts_both_files_back(bench: Bench, monkeypatch: pytest
         import dataclasses
 
         made = genuine(*arguments, **more)
-        edits = [dataclasses.replace(edit, after=edit.after.replace(b'stopProcessing="false"', b'stopProcessing="perhaps"')) for edit in made.edits if edit.after]
+        wrong = (b'stopProcessing="false"', b'stopProcessing="perhaps"')
+        edits = [dataclasses.replace(edit, after=edit.after.replace(*wrong)) for edit in made.edits if edit.after]
         return dataclasses.replace(made, edits=tuple(edits))
 
     monkeypatch.setattr(_mitigate, "plan", spoiled)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lab_task import hashes
+
 from playbooks import calls, play, requests, sessions
 
 WANTED = {"exchange_mitigation_organization_enabled": True, "exchange_mitigation_when_em_active": "take_over"}
@@ -136,8 +137,14 @@ def test_rollback_works_without_a_journal(fleet: Any, tmp_path: pathlib.Path) ->
     before = {machine.name: hashes(machine) for machine in fleet.machines}
     play(fleet, tmp_path, "mitigate", "--limit", "EX1,EX2", **WANTED)
     done = play(
-        fleet, tmp_path, "rollback", "--limit", "EX1,EX2",
-        exchange_mitigation_journal_dir=str(tmp_path / "none"), exchange_mitigation_rollback_ids=["M1", "M2"], exchange_mitigation_block=False,
+        fleet,
+        tmp_path,
+        "rollback",
+        "--limit",
+        "EX1,EX2",
+        exchange_mitigation_journal_dir=str(tmp_path / "none"),
+        exchange_mitigation_rollback_ids=["M1", "M2"],
+        exchange_mitigation_block=False,
     )
     assert done.code == 0, done.text
     assert {machine.name: hashes(machine) for machine in fleet.machines} == before
@@ -176,6 +183,8 @@ def test_four_connections_one_result(tmp_path: pathlib.Path) -> None:
         roots = [{digest for path, digest in files.items() if path.endswith("wwwroot/web.config")} for files in found]
         assert roots == [roots[0]] * 4
         drift(fleet, tmp_path)
-        verdicts = [[(row["id"], row["state"], row["maker"]) for row in report(tmp_path)["rows"] if row["server"] == machine.name] for machine in fleet.machines]
+        servers = {server["host"]: server for server in report(tmp_path)["servers"]}
+        verdicts = [[(row["id"], row["state"], row["maker"]) for row in servers[machine.name]["mitigations"]] for machine in fleet.machines]
+        assert verdicts[0] == [("M1", "applied", "us"), ("M2", "applied", "us")]
         assert verdicts == [verdicts[0]] * 4
         assert play(fleet, tmp_path, "rollback").code == 0

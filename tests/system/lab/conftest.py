@@ -26,8 +26,9 @@ def wire_tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def wire_cmdlets() -> Iterator[None]:
     """The probe cmdlets, for the tests of one module."""
-    import lab.httpd  # noqa: F401 (registers the engine's own cmdlets)
     import wire_fleet
+
+    import lab.httpd  # noqa: F401 (registers the engine's own cmdlets)
 
     wire_fleet.register()
     yield
@@ -38,6 +39,7 @@ def wire_cmdlets() -> Iterator[None]:
 def wire_lab(wire_tls: tuple[str, str], wire_cmdlets: None) -> Iterator[Callable[..., Any]]:
     """Make served fleets of probe machines: ``wire_lab(names=("EX1",), **machine attributes)``."""
     import wire_fleet
+
     from lab.httpd import Server
 
     servers = []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import wire_clients as clients
 import wire_fleet
+
 from lab.binder import Binder
 from lab.kernel import REGISTRY, LabRefusal, Obj, Parameter, Terminating
 

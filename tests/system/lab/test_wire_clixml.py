@@ -16,10 +16,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
+
 from lab import clixml
 from lab.kernel import I64, U32, ErrorInfo, LabRefusal, Obj
 from lab.records import category_message, error_record
-from lxml import etree
 
 UTC = datetime.timezone.utc
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import requests
 import wire_clients as clients
-from lab.faults import KNOWN, Faults
-from lab.kernel import LabRefusal
 from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError, WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
+
+from lab.faults import KNOWN, Faults
+from lab.kernel import LabRefusal
 
 SET = ("Set-Probe", {"Name": "a"})
 

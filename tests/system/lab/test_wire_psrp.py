@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import wire_clients as clients
 import yaml
-from lab import soap
 from lxml import etree
 from pypsrp.complex_objects import ObjectMeta
 from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
+
+from lab import soap
 
 
 def test_large_output_comes_in_fragments_that_fit_the_envelope(wire_lab: Any) -> None:

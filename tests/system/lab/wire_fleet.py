@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from lab.kernel import I64, REGISTRY, ErrorInfo, Invocation, LabRefusal, Obj, Parameter, Terminating, cmdlet
 
 USER, PASSWORD = "LAB\\admin", "Wire-Pass-1"

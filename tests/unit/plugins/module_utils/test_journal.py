@@ -11,7 +11,6 @@ import pathlib
 import stat
 
 import pytest
-
 from ansible_collections.exchange.mitigation.plugins.module_utils import _journal
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, JournalError
 
@@ -36,7 +35,9 @@ def operation(run_id: str, number: int, after: bytes | None = b"after", path: st
     )
 
 
-def written(directory: pathlib.Path, run_id: str, number: int, *events: str, host: str = "ex1", path: str = r"C:\inetpub\wwwroot\web.config") -> _journal.Journal:
+def written(
+    directory: pathlib.Path, run_id: str, number: int, *events: str, host: str = "ex1", path: str = r"C:\inetpub\wwwroot\web.config"
+) -> _journal.Journal:
     journal = _journal.Journal(str(directory), host, run_id)
     wanted = operation(run_id, number, path=path)
     journal.begin(NOW + datetime.timedelta(seconds=number), wanted)
@@ -106,9 +107,8 @@ def test_a_directory_that_cannot_be_made_stops_the_run(tmp_path: pathlib.Path) -
 
 def test_a_second_run_on_the_same_host_refuses_and_another_host_does_not(tmp_path: pathlib.Path) -> None:
     with _journal.Journal(str(tmp_path), "ex1", "run1").locked():
-        with pytest.raises(JournalError) as caught:
-            with _journal.Journal(str(tmp_path), "ex1", "run2").locked():
-                pass
+        with pytest.raises(JournalError) as caught, _journal.Journal(str(tmp_path), "ex1", "run2").locked():
+            pass
         assert caught.value.reason == "host_locked"
         with _journal.Journal(str(tmp_path), "ex2", "run2").locked():
             pass
