@@ -18,6 +18,24 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 SERVER_FIELDS = ("MitigationsEnabled", "MitigationsBlocked", "MitigationsApplied", "MitigationsAppliedTime")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_script_ever() -> Iterator[None]:
+    """No fleet of the whole run may have received script text. (Tests of the refusal itself use fleets of another kind.)"""
+    from lab.fleet import Fleet
+
+    started: list[Fleet] = []
+    genuine = Fleet.start
+
+    def start(fleet: Fleet) -> Fleet:
+        started.append(fleet)
+        return genuine(fleet)
+
+    Fleet.start = start  # type: ignore[method-assign]
+    yield
+    Fleet.start = genuine  # type: ignore[method-assign]
+    assert sum(fleet.scripts_received for fleet in started) == 0, "the lab received script text"
+
+
 @pytest.fixture(scope="session")
 def running_fleet() -> Iterator[Any]:
     """Four servers: every product, one without URL Rewrite, one without a way to the feed; EM off unless a test runs a cycle."""
