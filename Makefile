@@ -3,7 +3,7 @@
 #   make env    .venv/ and .collections/, once; again only when a requirement file changes
 #   make demo   a fleet of three simulated servers, from the first look to mitigated and back
 #   make test   the tests
-#   make lint   style, types and Ansible's own rules, as far as the tools are there
+#   make lint   style, types and Ansible's own rules (installs the tools it needs into .build/)
 
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.10 python3,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && command -v $(name))))
@@ -21,6 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: env demo test lint
 
 env: $(STAMP) $(LINK)
+	@:
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.10 or newer is needed (set PYTHON=...)" >&2; exit 1; }
