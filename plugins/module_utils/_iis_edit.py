@@ -171,9 +171,7 @@ class Draft:
                 return
             chain = block
         depth = 0
-        while depth < len(tags) - 1 and chain.first(tags[depth]) is not None:
-            found = chain.first(tags[depth])
-            assert found is not None
+        while depth < len(tags) - 1 and (found := chain.first(tags[depth])) is not None:
             chain, depth = found, depth + 1
         self._insert(document, chain, _last(chain), _nested(missing[depth:], entries))
 

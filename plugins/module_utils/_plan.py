@@ -17,8 +17,9 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._builds import
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_rules import PRECONDITION
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND
-from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, by_journal, diff_of, lasting_loss, removable
+from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, by_journal, diff_of, lasting_loss, removable, second_entries
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import (
     EmFacts,
     FileEdit,
@@ -78,6 +79,12 @@ class _Planner:
             except (Refused, ConfigurationError) as error:
                 self._refuse(mitigation.id, error.reason, error.message, error.details)
         return self._finish()
+
+    def _known(self) -> tuple[Configuration, Changes]:
+        """Return the configuration and its changes; raises ConfigurationError where it could not be understood."""
+        if self.configuration is None or self.changes is None:
+            raise self.problem or ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
+        return self.configuration, self.changes
 
     def _wanted(self) -> list[str]:
         request = self.request
@@ -140,7 +147,8 @@ class _Planner:
             return self._none(one.id, "left_to_em", f"EM is active on this server and looks after it; state: {one.state}")
         em_made = [rule for finding in one.findings for rule in finding.active + finding.inactive if mitigation.names.maker(rule.name) == "em"]
         if request.when_em_active == "take_over" and em_made and not (request.honour_blocked and foreign_blocks):
-            replaced += em_made
+            seconds = second_entries(mitigation, self.configuration, request.site, "em") if self.configuration is not None else []
+            replaced += list({rule.origin: rule for rule in (*em_made, *seconds) if rule.kind != PRECONDITION}.values())
         if one.state == "applied" and not replaced:
             if active and request.when_em_active == "take_over":
                 self._block(mitigation, config_ids)
@@ -180,21 +188,21 @@ class _Planner:
         return True
 
     def _write(self, mitigation: Mitigation, replaced: Sequence[Rule]) -> None:
-        assert self.changes is not None
+        changes = self._known()[1]
         self._refuse_without_rewrite(mitigation)
         self._remove(mitigation, replaced)
         for action in mitigation.actions:
-            self.changes.insert(mitigation, action, self.request.site or action.site)
+            changes.insert(mitigation, action, self.request.site or action.site)
 
     def _remove(self, mitigation: Mitigation, rules: Sequence[Rule]) -> None:
-        assert self.changes is not None
+        changes = self._known()[1]
         if rules:
             action = mitigation.actions[0]
-            self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
+            changes.remove(mitigation, rules, self.request.site or action.site, action.path)
 
     def _refuse_without_rewrite(self, mitigation: Mitigation) -> None:
-        assert self.configuration is not None
-        support, missing = self.configuration.rewrite, []
+        missing: list[str] = []
+        support = self._known()[0].rewrite
         for section in dict.fromkeys(rule.section for action in mitigation.actions for rule in action.rules):
             if not (support.rules_declared if section == INBOUND else support.outbound_declared):
                 missing.append(f"the section {section} is not declared in applicationHost.config")
@@ -227,8 +235,8 @@ class _Planner:
         if one.state == "unknown":
             problem = one.problem
             return self._refuse(one.id, problem.reason if problem else "configuration_unknown", str(one.reason), problem.details if problem else {})
-        assert self.configuration is not None and self.changes is not None
-        found = removable(mitigation, one, self.configuration, self.request.site, self.request.include_foreign)
+        configuration, changes = self._known()
+        found = removable(mitigation, one, configuration, self.request.site, self.request.include_foreign)
         misnamed = [(i, rule) for i, finding in enumerate(one.findings) for rule in finding.misnamed if rule not in finding.earlier]
         if misnamed and self.request.on_conflict == "fail":
             return self._refuse(one.id, "conflicting", f"{one.reason or misnamed[0][1].name}. on_conflict: replace removes it, skip leaves it")
@@ -237,7 +245,7 @@ class _Planner:
                 found.setdefault(index, []).append(rule)
         for index, rules in found.items():
             action = mitigation.actions[index]
-            self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
+            changes.remove(mitigation, rules, self.request.site or action.site, action.path)
         if self._em_active(one) is True:
             self._block(mitigation, config_ids)
         left = [
@@ -257,12 +265,12 @@ class _Planner:
 
     def _restore_exactly(self) -> None:
         """Where the journal proves the bytes from before our own edits, those are what an undo leaves."""
-        assert self.changes is not None
-        for change in list(self.changes.files.values()):
+        changes = self._known()[1]
+        for change in list(changes.files.values()):
             planned = change.exact
             for state in by_journal(change, self.journal):
                 change.exact = (state,)
-                if self._all_gone(self.changes.result(), change.purposes):
+                if self._all_gone(changes.result(), change.purposes):
                     break
                 change.exact = planned
 

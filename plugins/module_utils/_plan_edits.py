@@ -208,6 +208,16 @@ def _is_our_new_file(now: bytes, before: bytes) -> bool:
     return now == NEW_FILE and before != NEW_FILE
 
 
+def second_entries(mitigation: Mitigation, configuration: Configuration, site: str | None, maker: str) -> list[Rule]:
+    """Return the rules of one maker that stand a second time under a name and therefore are in force nowhere."""
+    found: dict[tuple[str, tuple[int, int]], Rule] = {}
+    for action in mitigation.actions:
+        for problem in configuration.effective_rewrite(site or action.site, action.path).problems:
+            if problem.kind == "duplicate":
+                found.update({rule.origin: rule for rule in problem.rules if mitigation.names.maker(rule.name) == maker})
+    return list(found.values())
+
+
 def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configuration, site: str | None, foreign: bool) -> dict[int, list[Rule]]:
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}

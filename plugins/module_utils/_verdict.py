@@ -123,8 +123,6 @@ def verdict(
             breaks = _breaks(mitigation, findings, configuration, site)
         except ConfigurationError as error:
             problem, findings = error, ()
-    elif problem is None:
-        problem = ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
     if findings:
         worst = min(findings, key=lambda finding: STATES.index(finding.state))
         state, reason = worst.state, worst.reason
@@ -132,7 +130,7 @@ def verdict(
         maker = mitigation.names.maker(worst.rules[0].name) if worst.rules else None
         evidence = tuple(dict(rule.evidence()) for rule in rules)
     else:
-        assert problem is not None
+        problem = problem or ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
         state, reason, maker = "unknown", problem.message, None
         evidence = ({"file": problem.details.get("file"), "line": problem.details.get("line"), "rule": None, "location": None},)
     needed = mitigation.needed(build)

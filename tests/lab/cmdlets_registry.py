@@ -259,5 +259,3 @@ def _file_properties(inv: Invocation, path: str) -> Iterator[Any]:
         chosen |= found
     if chosen:
         yield Obj(_BAG, {}, chosen | file_notes(full), to_string=_bag_text(dict.fromkeys(chosen, "")))
-
-

@@ -8,16 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import lab.cmdlets_acl
-import lab.cmdlets_files
-import lab.cmdlets_iis
-import lab.cmdlets_language
-import lab.cmdlets_registry
-import lab.cmdlets_services
-import lab.cmdlets_system  # noqa: F401  each of them registers its cmdlets
 from lab.binder import Binder
 from lab.kernel import REGISTRY, ErrorInfo, Invocation, LabRefusal
+from lab.loading import load_cmdlets
 
+load_cmdlets()
 
 def run(machine: Any, name: str, input: Iterable[Any] = (), session: Any = None, **parameters: Any) -> tuple[list[Any], list[ErrorInfo]]:
     """Bind and run a cmdlet; returns its output and its non-terminating errors. Raises Terminating or LabRefusal.

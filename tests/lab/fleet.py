@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pathlib
-import pkgutil
 import secrets
 import shutil
 import tempfile
@@ -23,6 +21,7 @@ from . import builds, cmdlets_exchange, em, feed, httpd, inventory, stock
 from .accesslog import AccessLog
 from .faults import Faults
 from .kernel import LabRefusal
+from .loading import load_cmdlets
 from .machine import Machine
 from .organization import Organization
 from .pki import Pki
@@ -31,9 +30,7 @@ from .templates import Template
 
 ADMIN, VIEWER = "LAB\\admin", "LAB\\viewer"
 
-for _module in pkgutil.iter_modules([str(pathlib.Path(__file__).parent)]):
-    if _module.name.startswith("cmdlets_"):
-        importlib.import_module(f"{__package__}.{_module.name}")
+load_cmdlets()
 
 
 class Fleet:

@@ -225,5 +225,3 @@ def _error(status: int, substatus: int, text: str) -> WebAnswer:
     number = f"{status}.{substatus}" if substatus else str(status)
     safe = text.replace("&", "&amp;").replace("<", "&lt;")
     return WebAnswer(status, headers, f"<html><body><h2>HTTP Error {number}</h2><pre>{safe}</pre></body></html>".encode(), substatus)
-
-

@@ -76,5 +76,3 @@ class Template:
 def rewrite_module(application_host: bytes) -> bool:
     """Whether an applicationHost.config loads RewriteModule."""
     return b'name="RewriteModule"' in application_host
-
-

@@ -19,6 +19,7 @@ from test_mitigation import ATTACK, CHILDREN, OWA, ROOT, options, policy, states
 
 MALFORMED = "exchange2019/DefaultWebSite.malformed-with-EEMS-M1.1.web.config"
 
+
 @pytest.fixture(params=["DefaultWebSite.web.config", "DefaultWebSite.variant2.web.config"])
 def real(request: pytest.FixtureRequest, recorded: Callable[[str], pathlib.Path], tmp_path: pathlib.Path) -> Iterator[Any]:
     """A fleet of one server that needs M1 and M2, seeded from the recorded files, with one of the recorded site roots."""

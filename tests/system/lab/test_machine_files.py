@@ -32,7 +32,10 @@ def machine(tmp_path: pathlib.Path) -> Machine:
 
 def with_fault(machine: Machine, name: str, **options: Any) -> None:
     fault = types.SimpleNamespace(options=options)
-    active = lambda asked, dummy: fault if asked == name else None  # noqa: E731
+
+    def active(asked: str, dummy: Any) -> Any:
+        return fault if asked == name else None
+
     machine.fleet = types.SimpleNamespace(faults=types.SimpleNamespace(active=active))
 
 

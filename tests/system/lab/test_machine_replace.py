@@ -32,7 +32,10 @@ def machine(tmp_path: pathlib.Path) -> Machine:
 
 def with_fault(machine: Machine, name: str, **options: Any) -> None:
     fault = types.SimpleNamespace(options=options)
-    active = lambda asked, dummy: fault if asked == name else None  # noqa: E731
+
+    def active(asked: str, dummy: Any) -> Any:
+        return fault if asked == name else None
+
     machine.fleet = types.SimpleNamespace(faults=types.SimpleNamespace(active=active))
 
 
@@ -130,5 +133,3 @@ def test_locked_file_fault_for_one_path(machine: Machine) -> None:
     machine.files.write("C:\\Data\\other.config", b"")
     with pytest.raises(FileProblem):
         machine.files.write("C:\\Data\\OTHER.config", b"x")
-
-

@@ -327,8 +327,9 @@ def online(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def fetch(*dummy: Any) -> bytes:
         answer["count"] += 1
-        if answer["error"] is not None:
-            raise answer["error"]
+        error = answer["error"]
+        if isinstance(error, Exception):
+            raise error
         return bytes(answer["data"])
 
     monkeypatch.setattr(_fetch, "fetch", fetch)
