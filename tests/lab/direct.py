@@ -14,6 +14,7 @@ from lab.loading import load_cmdlets
 
 load_cmdlets()
 
+
 def run(machine: Any, name: str, input: Iterable[Any] = (), session: Any = None, **parameters: Any) -> tuple[list[Any], list[ErrorInfo]]:
     """Bind and run a cmdlet; returns its output and its non-terminating errors. Raises Terminating or LabRefusal.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
@@ -91,6 +92,7 @@ def test_importing_needs_none_of_them() -> None:
             print(exc)
         """
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    base = next(str(parent.parent) for parent in pathlib.Path(_deps.__file__).parents if parent.name == "ansible_collections")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": base})
     assert done.returncode == 0, done.stderr
     assert "pip install 'pypsrp>=0.8.0'" in done.stdout

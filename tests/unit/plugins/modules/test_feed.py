@@ -320,6 +320,11 @@ def test_intermediate_is_no_root(world: World) -> None:
     assert world.refused(document("1.0.4", "PING1"), trust={"roots": [pem(PKI.middle).decode()]}).reason == "root_not_pinnable"
 
 
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error
+
+
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A fetch that answers with ``data`` or raises ``error``, and counts."""
@@ -327,9 +332,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def fetch(*dummy: Any) -> bytes:
         answer["count"] += 1
-        error = answer["error"]
-        if isinstance(error, Exception):
-            raise error
+        _raise(answer["error"])
         return bytes(answer["data"])
 
     monkeypatch.setattr(_fetch, "fetch", fetch)
