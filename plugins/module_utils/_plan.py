@@ -25,14 +25,31 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values i
     Outcome,
     ParseCheck,
     Plan,
+    PoolChange,
     Record,
     Refusal,
     Request,
     ServerFacts,
+    ServiceChange,
+    Step,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
 
-__all__ = ["EmFacts", "FileEdit", "Outcome", "ParseCheck", "Plan", "Refusal", "Request", "ServerFacts", "plan", "rollback"]
+__all__ = [
+    "EmFacts",
+    "FileEdit",
+    "Outcome",
+    "ParseCheck",
+    "Plan",
+    "PoolChange",
+    "Refusal",
+    "Request",
+    "ServerFacts",
+    "ServiceChange",
+    "Step",
+    "plan",
+    "rollback",
+]
 
 
 class _Planner:
@@ -183,19 +200,19 @@ class _Planner:
         assert self.changes is not None
         self._refuse_without_rewrite(mitigation)
         self._remove(mitigation, replaced)
-        for action in mitigation.actions:
+        for action in mitigation.rewrites:
             self.changes.insert(mitigation, action, self.request.site or action.site)
 
     def _remove(self, mitigation: Mitigation, rules: Sequence[Rule]) -> None:
         assert self.changes is not None
         if rules:
-            action = mitigation.actions[0]
+            action = mitigation.rewrites[0]
             self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
 
     def _refuse_without_rewrite(self, mitigation: Mitigation) -> None:
         assert self.configuration is not None
         support, missing = self.configuration.rewrite, []
-        for section in dict.fromkeys(rule.section for action in mitigation.actions for rule in action.rules):
+        for section in dict.fromkeys(rule.section for action in mitigation.rewrites for rule in action.rules):
             if not (support.rules_declared if section == INBOUND else support.outbound_declared):
                 missing.append(f"the section {section} is not declared in applicationHost.config")
         if not support.module:
@@ -236,7 +253,7 @@ class _Planner:
             for index, rule in misnamed:
                 found.setdefault(index, []).append(rule)
         for index, rules in found.items():
-            action = mitigation.actions[index]
+            action = mitigation.rewrites[index]
             self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
         if self._em_active(one) is True:
             self._block(mitigation, config_ids)
@@ -337,11 +354,12 @@ def plan(
     facts: ServerFacts,
     journal: Sequence[Record] = (),
     problem: ConfigurationError | None = None,
+    kept: Sequence[ServiceChange | PoolChange] = (),
 ) -> Plan:
     """Return the plan for one server.
 
     ``configuration`` None: it could not be understood, ``problem`` says why. ``journal`` are the operations of this server
-    that still stand, oldest first. Raises InvalidInput for a request that cannot be meant; everything else is in the plan.
+    that still stand, oldest first, ``kept`` what it says of services and pools, likewise. Raises InvalidInput for a request that cannot be meant; everything else is in the plan.
     """
     if facts.build is not None and product_of(facts.build) is None:
         refusal = Refusal(None, "unsupported_product", f"build {format_build(facts.build)} is not Exchange 2016, 2019 or SE")
@@ -349,7 +367,13 @@ def plan(
     return _Planner(request, configuration, facts, journal, problem).run()
 
 
-def rollback(configuration: Configuration, facts: ServerFacts, operations: Sequence[Record], site: str | None = None) -> Plan:
+def rollback(
+    configuration: Configuration,
+    facts: ServerFacts,
+    operations: Sequence[Record],
+    site: str | None = None,
+    kept: Sequence[ServiceChange | PoolChange] = (),
+) -> Plan:
     """Return the plan that takes operations of the journal back, newest first: the exact bytes where the file is as they left it.
 
     A file that was changed since keeps those changes; our rules are taken out of it instead, and a warning says so.
@@ -361,7 +385,7 @@ def rollback(configuration: Configuration, facts: ServerFacts, operations: Seque
         try:
             change = changes.of(record.path)
             for mitigation in _known(record):
-                for section in dict.fromkeys(rule.section for action in mitigation.actions for rule in action.rules):
+                for section in dict.fromkeys(rule.section for action in mitigation.rewrites for rule in action.rules):
                     change.note(mitigation.id, section)
             if change.after == record.after:
                 changes.restore(record.path, record.before)
@@ -389,7 +413,7 @@ def _take_out(changes: Changes, record: Record, facts: ServerFacts, site: str | 
         if one.problem is not None:
             raise one.problem
         for index, rules in removable(mitigation, one, configuration, site, False).items():
-            action = mitigation.actions[index]
+            action = mitigation.rewrites[index]
             inner.remove(mitigation, [rule for rule in rules if mitigation.names.maker(rule.name) == "us"], site or action.site, action.path)
     for change in inner.files.values():
         changes.restore(change.draft.file, change.after)

@@ -211,7 +211,7 @@ def _is_our_new_file(now: bytes, before: bytes) -> bool:
 def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configuration, site: str | None, foreign: bool) -> dict[int, list[Rule]]:
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}
-    for index, (action, finding) in enumerate(zip(mitigation.actions, verdict.findings, strict=False)):
+    for index, (action, finding) in enumerate(zip(mitigation.rewrites, verdict.findings, strict=False)):
         effective = configuration.effective_rewrite(site or action.site, action.path)
         rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
         known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}

@@ -10,7 +10,7 @@ Detection is by behaviour, not by rule name; the name only tells the maker (FACT
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
@@ -20,8 +20,10 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     InboundRule,
     Mitigation,
     OutboundRule,
+    PoolState,
     Revision,
     RewriteAction,
+    ServiceState,
     precondition_of,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
@@ -108,18 +110,22 @@ def verdict(
     config_ids: Sequence[str] = (),
     problem: ConfigurationError | None = None,
     site: str | None = None,
+    services: Mapping[str, ServiceState | None] | None = None,
+    pools: Mapping[str, PoolState | None] | None = None,
+    ours: Collection[str] = (),
 ) -> Verdict:
     """Return the verdict on a mitigation.
 
     ``blocked_ids`` is the server's MitigationsBlocked, None where it is not known; ``config_ids`` are the feed's ids for this
     mitigation (default: its own). Without a configuration the state is unknown for the reason in ``problem``. ``site`` stands
-    in for the catalogue's where the site was renamed.
+    in for the catalogue's where the site was renamed. ``services`` and ``pools`` are as in ServerFacts; ``ours`` are the names of
+    services and pools that the journal says this collection changed.
     """
     findings: tuple[Finding, ...] = ()
     breaks: tuple[str, ...] = ()
     if configuration is not None:
         try:
-            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.actions)
+            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.rewrites)
             breaks = _breaks(mitigation, findings, configuration, site)
         except ConfigurationError as error:
             problem, findings = error, ()
@@ -258,7 +264,7 @@ def _revision(action: RewriteAction, rule: Rule, effective: Effective) -> Revisi
 def _breaks(mitigation: Mitigation, findings: Sequence[Finding], configuration: Configuration, site: str | None) -> tuple[str, ...]:
     """Return the paths where IIS answers 500.19 because of a rule of this mitigation."""
     broken: dict[str, None] = {}
-    for action, finding in zip(mitigation.actions, findings, strict=False):
+    for action, finding in zip(mitigation.rewrites, findings, strict=False):
         rules = finding.active + finding.inactive + finding.misnamed
         name = site or action.site
         for path in [action.path, *configuration.applications_below(name, action.path)]:

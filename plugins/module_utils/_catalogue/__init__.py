@@ -24,8 +24,14 @@ def all() -> tuple[Mitigation, ...]:  # pylint: disable=redefined-builtin
 
 
 def find(identifier: str) -> Mitigation | None:
-    """Return the mitigation that an id means, None where there is none."""
+    """Return the mitigation that an id means which a user gave, None where there is none."""
     return next((mitigation for mitigation in _ALL if mitigation.matches(identifier)), None)
+
+
+def find_published(identifier: str) -> Mitigation | None:
+    """Return the mitigation that an id of a feed means, None where there is none."""
+    found = find(identifier)
+    return found if found is not None and found.published else None
 
 
 def is_heartbeat(identifier: str) -> bool:

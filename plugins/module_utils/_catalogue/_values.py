@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import NamedTuple, Union
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import RTM, Branch, Build, build_of, cumulative_update, product_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Effective, Rule
@@ -158,6 +159,54 @@ class RewriteAction:
     earlier: tuple[Revision, ...] = ()
 
 
+class ServiceState(NamedTuple):
+    """A Windows service as Win32_Service shows it: ``state`` Running, Stopped...; ``start_mode`` Auto, Manual, Disabled."""
+
+    state: str
+    start_mode: str
+
+
+class PoolState(NamedTuple):
+    """An application pool: ``state`` Started, Stopped...; ``auto_start`` is its autoStart."""
+
+    state: str
+    auto_start: bool
+
+
+#: What a service or pool is set back to where nothing says how it was: as Exchange's setup leaves it.
+SERVICE_DEFAULT = ServiceState("Running", "Auto")
+POOL_DEFAULT = PoolState("Started", True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceAction:
+    """Windows services that are stopped and, with ``disable``, kept from starting."""
+
+    names: tuple[str, ...]
+    stop: bool = True
+    disable: bool = True
+
+    def after(self, before: ServiceState) -> ServiceState:
+        """Return what a service is once the action is in force."""
+        return ServiceState("Stopped" if self.stop else before.state, "Disabled" if self.disable else before.start_mode)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolAction:
+    """An application pool that is stopped and, with ``auto_start`` False, not started by IIS again."""
+
+    name: str
+    stop: bool = True
+    auto_start: bool = False
+
+    def after(self, before: PoolState) -> PoolState:
+        """Return what the pool is once the action is in force."""
+        return PoolState("Stopped" if self.stop else before.state, before.auto_start and self.auto_start)
+
+
+Action = Union[RewriteAction, ServiceAction, PoolAction]
+
+
 @dataclasses.dataclass(frozen=True)
 class Bounds:
     """Which builds of one product need a mitigation: by cumulative update the highest build it applies to and the build that fixes the code.
@@ -214,17 +263,37 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Mitigation:
-    """One mitigation. ``pattern`` matches the ids it goes by in a feed, ``applicability`` is by product; a product that it lacks never needs it."""
+    """One mitigation. ``pattern`` matches the ids it goes by, ``applicability`` is by product; a product that it lacks never needs it.
+
+    ``kind`` is rewrite, service or pool. ``published`` False: EM never had it, so it is for those who name it, and no id of a
+    feed means it.
+    """
 
     id: str
     pattern: str
     cve: str
     title: str
-    actions: tuple[RewriteAction, ...]
+    actions: tuple[Action, ...]
     applicability: Mapping[str, Bounds]
     side_effects: tuple[SideEffect, ...]
     names: Names
     kind: str = "rewrite"
+    published: bool = True
+
+    @property
+    def rewrites(self) -> tuple[RewriteAction, ...]:
+        """The actions that are rewrite rules."""
+        return tuple(action for action in self.actions if isinstance(action, RewriteAction))
+
+    @property
+    def services(self) -> tuple[ServiceAction, ...]:
+        """The actions on Windows services."""
+        return tuple(action for action in self.actions if isinstance(action, ServiceAction))
+
+    @property
+    def pools(self) -> tuple[PoolAction, ...]:
+        """The actions on application pools."""
+        return tuple(action for action in self.actions if isinstance(action, PoolAction))
 
     def matches(self, identifier: str) -> bool:
         """Say whether an id of a feed means this mitigation: ``M1``, ``M1.1``, never ``M10`` or ``M01``."""
