@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import RTM, Branch, Build, build_of, cumulative_update, product_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Effective, Rule
@@ -204,7 +204,7 @@ class PoolAction:
         return PoolState("Stopped" if self.stop else before.state, before.auto_start and self.auto_start)
 
 
-Action = Union[RewriteAction, ServiceAction, PoolAction]
+Action = RewriteAction | ServiceAction | PoolAction
 
 
 @dataclasses.dataclass(frozen=True)
