@@ -359,7 +359,8 @@ def plan(
     """Return the plan for one server.
 
     ``configuration`` None: it could not be understood, ``problem`` says why. ``journal`` are the operations of this server
-    that still stand, oldest first, ``kept`` what it says of services and pools, likewise. Raises InvalidInput for a request that cannot be meant; everything else is in the plan.
+    that still stand, oldest first, ``kept`` what it says of services and pools, likewise.
+    Raises InvalidInput for a request that cannot be meant; everything else is in the plan.
     """
     if facts.build is not None and product_of(facts.build) is None:
         refusal = Refusal(None, "unsupported_product", f"build {format_build(facts.build)} is not Exchange 2016, 2019 or SE")

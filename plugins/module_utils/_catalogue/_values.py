@@ -36,12 +36,16 @@ def _regular_expressions(rule: Rule) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class InboundRule:
-    """A rule that ends a request whose ``input`` fits ``pattern``."""
+    """A rule that ends a request whose ``input`` fits ``pattern``.
+
+    ``must_stop``: a rule of the same kind without stopProcessing counts only where it is the only one, as HealthChecker has it.
+    """
 
     name: str
     input: str
     pattern: str
     section: str = INBOUND
+    must_stop: bool = True
 
     def elements(self) -> tuple[Xml, Xml | None]:
         """Return the rule as XML; an inbound rule has no precondition."""
@@ -56,8 +60,8 @@ class InboundRule:
         )
 
     def candidates(self, effective: Effective) -> tuple[Rule, ...]:
-        """Return the rules of the kind this one is."""
-        return effective.inbound
+        """Return the rules of the kind this one is, the server-wide ones first, as IIS takes them."""
+        return effective.server_wide + effective.inbound
 
     def same_behaviour(self, rule: Rule, effective: Effective) -> bool:
         """Say whether a rule does the same, whatever its name, enabled or not: HealthChecker's test (FACTS.md 2.2)."""
@@ -65,7 +69,8 @@ class InboundRule:
             return False
         if rule.action.get("type", "None") not in ("AbortRequest", "CustomResponse"):
             return False
-        if not _is(rule.attributes, "stopProcessing", "false", "true") and len(effective.inbound) > 1:
+        stops = _is(rule.attributes, "stopProcessing", "false", "true")
+        if self.must_stop and not stops and len(self.candidates(effective)) > 1:
             return False
         if rule.grouping == "MatchAll" and len(rule.conditions) != 1:
             return False
@@ -130,6 +135,22 @@ class OutboundRule:
             return False
         plain = all(_is(c, "negate", "false", "false") and _is(c, "ignoreCase", "true", "true") for c in precondition.conditions)
         return plain and sorted((c.get("input", ""), c.get("pattern", "")) for c in precondition.conditions) == sorted(self.inputs)
+
+
+def shadowing(rule: Rule, effective: Effective) -> tuple[tuple[Rule, bool], ...]:
+    """Return the rules before an inbound one that can let a request pass it by, each with whether it does so for every request.
+
+    Such a rule stops the processing of rules without ending the request (action None or Rewrite).
+    """
+    before = effective.server_wide + effective.inbound
+    before = before[: before.index(rule)] if rule in before else ()
+    found = []
+    for other in before:
+        passes = other.action.get("type", "None") in ("None", "Rewrite") and _is(other.attributes, "stopProcessing", "false", "true")
+        if other.enabled and passes and rule.kind in ("inbound", "global"):
+            everything = other.match.get("url") in _ANYTHING and _is(other.match, "negate", "false", "false") and not other.conditions
+            found.append((other, everything and _regular_expressions(other)))
+    return tuple(found)
 
 
 def precondition_of(rule: Rule, effective: Effective) -> Rule | None:
@@ -230,6 +251,10 @@ class Bounds:
         """Return the highest builds it applies to, by cumulative update."""
         return {cumulative_update(highest) or "": highest for highest, dummy in self.branches.values()}
 
+    def fixed(self, build: Build) -> bool:
+        """Say whether a build is above the highest that it applies to: it was needed before, and is not any more."""
+        return build >= self.lowest and not self.needed(build)
+
     def code_fix(self, build: Build) -> Build | None:
         """Return the build of the same cumulative update that fixes the code, None where there is none."""
         return self.branches[build[:3]][1] if build[:3] in self.branches else None
@@ -245,7 +270,10 @@ class SideEffect:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """The names under which a mitigation's rules are made: EM's as a pattern, EOMT's and ours as they are."""
+    """The names under which a mitigation's rules are made: EM's as a pattern, EOMT's and ours as they are.
+
+    ``eomt`` stands for Microsoft's scripts: EOMT, EOMTv2, ExchangeMitigations.ps1. A mitigation without rules has NO_NAMES.
+    """
 
     em: str
     eomt: tuple[str, ...]
@@ -259,6 +287,9 @@ class Names:
         if re.match(self.em, name, re.IGNORECASE):
             return "em"
         return "eomt" if folded in (n.casefold() for n in self.eomt) else "other"
+
+
+NO_NAMES = Names(em=r"(?!)", eomt=(), us=())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,8 +338,20 @@ class Mitigation:
         bounds = self.applicability.get(product)
         return "yes" if bounds is not None and bounds.needed(build) else "no"
 
+    def fixed(self, build: Build) -> bool:
+        """Say whether a build is above every build that needs it: by its product's bounds, or as a later product."""
+        bounds = self.applicability.get(product_of(build) or "")
+        if bounds is not None:
+            return bounds.fixed(build)
+        return bool(self.applicability) and build > max(fix for b in self.applicability.values() for dummy, fix in b.branches.values())
+
 
 def bounds(product: str, highest: str, code_fix: str) -> Bounds:
     """Return the bounds of a product from the names of two updates, such as ``Oct22SU`` and ``Nov22SU``."""
     last, fix = build_of(product, highest), build_of(product, code_fix)
     return Bounds(RTM[product], {build[:3]: (build, fix[name]) for name, build in last.items()})
+
+
+def bounds_below(product: str, fixes: Mapping[Branch, Build]) -> Bounds:
+    """Return the bounds of a product that needs a mitigation below a fix of each cumulative update; the number before it is the last that does."""
+    return Bounds(RTM[product], {branch: ((*branch, fix[3] - 1), fix) for branch, fix in fixes.items()})
