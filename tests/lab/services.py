@@ -189,6 +189,12 @@ class Pools:
         """Stop a pool; a stopped one is refused (``already``)."""
         self._change(pool, "Stopped")
 
+    def pin(self, pool: str) -> None:
+        """Keep the pool in the state it is in: its autoStart is about to change, which starts and stops nothing."""
+        name = self.name(pool)
+        self._sidecar.section("pools")[name.lower()] = self.state(name)
+        self._sidecar.save()
+
     def restart(self) -> None:
         """Forget what was started or stopped by hand, as a start of IIS does."""
         self._sidecar.section("pools").clear()
