@@ -254,9 +254,9 @@ class Configuration:
                 level = joined(item.target[1:])
                 collection = inbound if section == sections.INBOUND else outbound
                 element, file = self._source(item)
-                collection.take(element, item.setting, file, level, item.reach)
+                collection.take(element, item.setting, file, level, item.reach, item.file_index)
                 for holder in element.all("preConditions") if section == sections.OUTBOUND else []:
-                    preconditions.take(holder, item.setting, file, level, item.reach)
+                    preconditions.take(holder, item.setting, file, level, item.reach, item.file_index)
         for part in (inbound, outbound, preconditions):
             problems += part.problems
         return Effective(
@@ -291,7 +291,8 @@ class Configuration:
 
     @staticmethod
     def _same_application(site: Site, target: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-        return bool(target) and site.application_of(joined(target[1:])) == site.application_of(joined(wanted[1:]))
+        # Above the sites there is no application, so what stands there is for all of them.
+        return not target or site.application_of(joined(target[1:])) == site.application_of(joined(wanted[1:]))
 
     def _source(self, item: Contribution) -> tuple[Element, str]:
         """Return the element that holds the entries, and its file; configSource moves both to another file."""
@@ -337,13 +338,15 @@ def rewrite_support(application_host: bytes, file: str = "applicationHost.config
     return sections.rewrite_support(parse(application_host, file).root)
 
 
-def web_config_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE, file: str = "applicationHost.config") -> list[str]:
+def web_config_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE, file: str | None = None) -> list[str]:
     """Return the files that decide about a site: the web.config of every level of every application and virtual directory.
 
     Windows paths in the order of the site's applications, each once, and what applicationHost.config keeps in other files. A
-    web.config may name more such files: ``Configuration.unread``. Raises ConfigurationError.
+    web.config may name more such files: ``Configuration.unread``. ``file`` is where applicationHost.config stands, below the
+    server's Windows folder unless told. Raises ConfigurationError.
     """
-    document = parse(application_host, file)
+    windows = next((value for name, value in environment.items() if name.casefold() == "windir"), r"C:\Windows")
+    document = parse(application_host, file or ntpath.join(windows, "System32", "inetsrv", "config", "applicationHost.config"))
     found: dict[str, str] = {}
     entry = find_site(read_sites(document.root, environment), site)
     for path in directories(entry) if entry is not None else []:

@@ -9,7 +9,7 @@ Pure. Note that this module util is private to the collection and may change at 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_rules import Problem
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import SectionDeclaration, Setting
@@ -32,6 +32,7 @@ def misplaced(section: str, contributions: Sequence[Contribution], declared: Sec
     """Return the problems of a section as such: undeclared, locked, or set twice in one file for one path."""
     problems: list[Problem] = []
     seen: dict[tuple[int, tuple[str, ...]], Contribution] = {}
+    elements_locked: list[tuple[int, Callable[[str], bool], str]] = []
     locked = (0, declared is not None and declared.override_mode_default == "Deny", "overrideModeDefault in applicationHost.config")
     for item in contributions:
         element = item.setting.element
@@ -49,21 +50,29 @@ def misplaced(section: str, contributions: Sequence[Contribution], declared: Sec
         if twin is not item:
             split = (twin.setting.location is None) != (item.setting.location is None)
             message = f"{where}: the section {section} stands a second time for {joined(item.target[1:])}; the first is line {twin.setting.element.line}"
-            problems.append(Problem("section_split" if split else "section_twice", message, item.file, element.line, not split))
+            problems.append(Problem("section_split" if split else "section_twice", message, item.file, element.line, True))
         mode = item.setting.override_mode
         if mode in ("Allow", "Deny"):
             locked = (item.file_index, mode == "Deny", f"{item.file}, line {element.line}")
-        if locks_rules(element):
+        if element.attributes.get("lockItem", "false").lower() == "true":
             locked = (item.file_index, True, f"{item.file}, line {element.line}")
+        for index, tags, where_locked in elements_locked:
+            culprit = next((child for child in element.children if item.file_index > index and tags(child.tag)), None)
+            if culprit is not None:
+                message = f"{item.file}, line {culprit.line}: <{culprit.tag}> is locked here by {where_locked}"
+                problems.append(Problem("locked", message, item.file, culprit.line, True))
+        elements_locked.append((item.file_index, _locked_tags(element), f"{item.file}, line {element.line}"))
     return problems
+
+
+def _locked_tags(element: Element) -> Callable[[str], bool]:
+    """Return a test for the elements that a section forbids lower levels to use (lockElements, lockAllElementsExcept)."""
+    attributes = element.attributes
+    named = {part.strip() for part in attributes.get("lockElements", "").split(",") if part.strip()}
+    allowed = {part.strip() for part in attributes["lockAllElementsExcept"].split(",")} if "lockAllElementsExcept" in attributes else None
+    return lambda tag: tag in named or "*" in named or (allowed is not None and tag not in allowed)
 
 
 def locks_rules(element: Element) -> bool:
     """Say whether a section forbids lower levels to add rules (lockItem, lockElements, lockAllElementsExcept)."""
-    attributes = element.attributes
-    if attributes.get("lockItem", "false").lower() == "true":
-        return True
-    named = {part.strip() for part in attributes.get("lockElements", "").split(",")}
-    if named & {"rule", "*"}:
-        return True
-    return "lockAllElementsExcept" in attributes and "rule" not in {part.strip() for part in attributes["lockAllElementsExcept"].split(",")}
+    return element.attributes.get("lockItem", "false").lower() == "true" or _locked_tags(element)("rule")

@@ -91,7 +91,7 @@ def test_our_names_are_never_those_of_em_or_eomt() -> None:
 
 
 def test_bounds_are_those_of_the_published_updates() -> None:
-    m1, m2 = catalogue.all()
+    m1, m2 = catalogue.all()[:2]
     assert {p: [format_build(b) for b in bounds.highest_applicable().values()] for p, bounds in m1.applicability.items()} == {
         "Exchange2016": ["15.1.2375.32", "15.1.2507.13"],
         "Exchange2019": ["15.2.986.30", "15.2.1118.15"],
