@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._builds import format_build, has_em
+from ansible_collections.exchange.mitigation.plugins.module_utils._builds import cumulative_update, format_build, has_em
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import LOCATION, Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
@@ -179,8 +179,9 @@ class Decider:
         """Take a mitigation out where its build is above every build that needs it, and nowhere else."""
         self._refuse_unknown_build(one)
         if one.needed == "yes":
-            fix = f"; {one.code_fix} does not" if one.code_fix else "; no update of this cumulative update ends that"
-            return _none(one, "still_needed", f"left untouched: the build {self._build()} still needs it{fix}")
+            last = one.highest_applicable.get(cumulative_update(self.facts.build) or "") if self.facts.build is not None else None
+            until = f"needed up to {last}" if last else "no update of this cumulative update ends that"
+            return _none(one, "still_needed", f"left untouched: the build {self._build()} still needs it ({until})")
         if self.facts.build is None or not mitigation.fixed(self.facts.build):
             return _none(one, "never_needed", f"left untouched: the build {self._build()} is not above the builds that need it")
         return self._remove(mitigation, one, config_ids, work)
