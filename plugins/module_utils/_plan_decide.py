@@ -17,7 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND
-from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, removable
+from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, removable, with_doubles
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_states import Kept, StateChanges, back
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import Outcome, Request, ServerFacts
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Finding, Verdict
@@ -147,10 +147,11 @@ class Decider:
         if any(inserted.values()):
             self._refuse_without_rewrite(mitigation)
         for index, action in enumerate(mitigation.rewrites):
-            assert work.changes is not None
+            assert work.changes is not None and self.configuration is not None
             site = self.request.site or action.site
             if replaced[index]:
-                work.changes.remove(mitigation, replaced[index], site, action.path)
+                doubled = with_doubles(replaced[index], self.configuration.effective_rewrite(site, action.path))
+                work.changes.remove(mitigation, doubled, site, action.path)
             work.changes.insert(mitigation, action, inserted[index], site)
         for standing in one.standings:
             if standing.state == "absent" and standing.wanted is not None:

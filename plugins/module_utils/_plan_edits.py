@@ -20,7 +20,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     precondition_of,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND, settings
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import key
@@ -239,6 +239,13 @@ def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configura
         if rules:
             found[index] = list({rule.origin: rule for rule in rules}.values())
     return found
+
+
+def with_doubles(rules: Sequence[Rule], effective: Effective) -> list[Rule]:
+    """Return rules together with those that stand a second time under their names: they would take their place."""
+    names = {(rule.kind, rule.name.casefold()) for rule in rules}
+    doubles = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules if (rule.kind, rule.name.casefold()) in names]
+    return list({rule.origin: rule for rule in (*rules, *doubles)}.values())
 
 
 def by_journal(change: FileChange, journal: Sequence[Record]) -> list[bytes | None]:
