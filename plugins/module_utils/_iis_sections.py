@@ -131,10 +131,13 @@ def source_path(file: str, source: str) -> str:
 
 
 def sources(document: Document) -> list[str]:
-    """Return the other files in which a file keeps rewrite sections or modules."""
-    return [
-        source_path(document.file, setting.element.attributes["configSource"])
+    """Return the other files in which a file keeps rewrite sections or modules; only below its own folder, where IIS looks for them, too."""
+    folder = ntpath.dirname(document.file)
+    named = [
+        setting.element.attributes["configSource"]
         for section in (*REWRITE_SECTIONS, MODULES)
         for setting in settings(document, section)
         if "configSource" in setting.element.attributes
     ]
+    found = [source_path(document.file, name) for name in named if not ntpath.splitdrive(name)[0] and not name.startswith(("\\", "/"))]
+    return [path for path in found if path.lower().startswith(ntpath.join(folder, "").lower())]

@@ -133,4 +133,5 @@ def failure_of(failures: Sequence[Refusal]) -> MitigationError | None:
     """Return what is raised after everything else is done, if anything."""
     if not failures:
         return None
-    return Refused(" ".join(f"{failure.message.rstrip('.')}." for failure in failures), failures[0].reason)
+    details = {**failures[0].details, "refusals": [{"id": failure.id, "reason": failure.reason, "msg": failure.message} for failure in failures]}
+    return Refused(" ".join(f"{failure.message.rstrip('.')}." for failure in failures), failures[0].reason, **details)
