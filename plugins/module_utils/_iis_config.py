@@ -103,6 +103,7 @@ class Configuration:
         self.files = {key(path): state for path, state in files.items()}
         self.environment = dict(environment)
         self._documents: dict[str, Document] = {}
+        self._settings: dict[tuple[str, str], list[sections.Setting]] = {}
         self._effective: dict[tuple[str, tuple[str, ...]], Effective] = {}
         if application_host.data is None:
             raise ConfigurationError(f"{application_host.path}: {application_host.error or 'the file does not exist'}", file=application_host.path, line=None)
@@ -279,7 +280,10 @@ class Configuration:
                 documents.append(((site.name, *segments(path)), document))
         found = []
         for index, (level, document) in enumerate(documents):
-            for setting in sections.settings(document, section):
+            at = (document.file, section)
+            if at not in self._settings:
+                self._settings[at] = sections.settings(document, section)
+            for setting in self._settings[at]:
                 target = level + setting.target
                 if not is_prefix(target, wanted):
                     continue

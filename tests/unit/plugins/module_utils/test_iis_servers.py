@@ -102,6 +102,14 @@ def test_config_source_of_application_host_is_among_the_files_to_read() -> None:
     assert web_config_paths(host, samples.ENVIRONMENT)[-1] == r"C:\Windows\System32\inetsrv\config\r.config"
 
 
+@pytest.mark.parametrize("name", ["\\\\\\\\server\\share\\r.config", "C:\\r.config", "\\r.config", "/r.config", "..\\r.config", "sub\\..\\..\\r.config"])
+def test_files_elsewhere_are_not_read_and_the_section_stays_unknown(name: str) -> None:
+    root = f'<configuration><system.webServer><rewrite><rules configSource="{name}" /></rewrite></system.webServer></configuration>'.encode()
+    server = samples.server(root=root)
+    assert server.unread() == []
+    assert m1(server).state == "unknown"
+
+
 def test_a_broken_file_does_not_hide_which_others_are_to_be_read() -> None:
     root = b'<configuration><system.webServer><rewrite><rules configSource="r.config" /></rewrite></system.webServer></configuration>'
     assert len(samples.server(root=root, ecp=b"<x").unread()) == 1
