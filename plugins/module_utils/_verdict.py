@@ -232,6 +232,7 @@ def _maker(mitigation: Mitigation, worst: Finding | Standing, found: Sequence[St
 
 def examine(mitigation: Mitigation, action: RewriteAction, configuration: Configuration, site: str) -> Finding:
     """Look for one action's rules where they have to be in force. Raises ConfigurationError where a file cannot be understood."""
+    configuration.physical_path(site, action.path)
     parts = tuple(_examine_rule(mitigation, action, rule, configuration, site) for rule in action.rules)
     worst = min(parts, key=lambda finding: STATES.index(finding.state))
 

@@ -181,3 +181,23 @@ def test_a_global_rule_does_the_job_for_every_site() -> None:
     server = Configuration(FileState(samples.HOST_PATH, host), samples.server().files, samples.ENVIRONMENT)
     found = m1(server)
     assert (found.state, found.maker, found.evidence[0]["file"]) == ("applied", "other", samples.HOST_PATH)
+
+
+def test_paths_that_nothing_serves() -> None:
+    server = samples.server(applications={"/owa": samples.PROXY + r"\owa"})
+    for path in ("/", "/ecp"):
+        with pytest.raises(ConfigurationError) as caught:
+            server.physical_path(samples.SITE, path)
+        assert caught.value.reason == "path_missing"
+    assert m1(server).state == "unknown"
+    host = samples.application_host().replace(b'<virtualDirectory path="/" physicalPath="D:\\Exchange\\FrontEnd\\HttpProxy\\ecp" />', b"")
+    bare = Configuration(FileState(samples.HOST_PATH, host), samples.server().files, samples.ENVIRONMENT)
+    with pytest.raises(ConfigurationError):
+        bare.physical_path(samples.SITE, "/ecp")
+    assert m1(bare).state == "absent"
+
+
+def test_folders_whose_files_are_not_read() -> None:
+    host = samples.application_host().replace(b'physicalPath="%SystemDrive%', b'allowSubDirConfig="false" physicalPath="%SystemDrive%')
+    server = Configuration(FileState(samples.HOST_PATH, host), samples.server().files, samples.ENVIRONMENT)
+    assert server.effective_rewrite(samples.SITE, "/images/deep").inbound == ()

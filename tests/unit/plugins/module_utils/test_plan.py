@@ -396,6 +396,25 @@ def test_recorded_server_there_and_back(recorded: Callable[[str], pathlib.Path],
     assert len(applied.edits[0].checks) == 14
 
 
+@pytest.mark.parametrize("root", ["DefaultWebSite", "DefaultWebSite.variant2"])
+@pytest.mark.parametrize("order", [("M1", "M2", "CVE-2021-26855"), ("CVE-2021-26855", "M1"), ("CVE-2021-26855",)])
+def test_recorded_server_before_march_2021(recorded: Callable[[str], pathlib.Path], root: str, order: tuple[str, ...]) -> None:
+    """All rules together in one file, taken out one after the other, in either order, with and without a journal."""
+    server = samples.recorded_server(recorded, root)
+    facts = dataclasses.replace(FACTS, build=(15, 2, 792, 3), em=None)
+    applied = plan(request(*order), server, facts)
+    assert (applied.refusals, applied.failures, [v.state for v in applied.verdicts]) == ((), (), ["absent"] * len(order))
+    after = made(server, applied)
+    assert [v.state for v in plan(request(*order), after, facts).verdicts] == ["applied"] * len(order)
+    for application in server.site(samples.SITE).applications:
+        assert not after.effective_rewrite(samples.SITE, application.path).problems
+    for journal in (records(applied.edits), []):
+        rest = after
+        for identifier in order:
+            rest = made(rest, plan(request(identifier, state="absent"), rest, facts, journal))
+        assert files(rest) == files(server)
+
+
 def test_recorded_malformed_root_is_refused(recorded: Callable[[str], pathlib.Path]) -> None:
     result = plan(request("M1"), samples.recorded_server(recorded, "DefaultWebSite.malformed-with-EEMS-M1.1"), FACTS)
     assert [(r.reason, r.details["line"]) for r in result.refusals] == [("configuration_malformed", 42)]
