@@ -100,4 +100,5 @@ class Applier:
         if failed:
             raise ApplyError(" ".join(f"{exc.message.rstrip('.')}." for exc in failed), "undo_failed", **{**why.details, **failed[0].details}) from why
         if made and isinstance(why, ApplyError):
+            why.message += "; what had been changed is taken back"
             why.details.setdefault("undone", True)

@@ -216,6 +216,7 @@ class Files:
         """After a replace of unknown outcome: return if the file is after, else bring it to before and raise."""
         state = self._look(operation)
         if state == "after":
+            self._discard(operation.temporary)
             return
         if state in ("missing", "torn"):
             state = self._restored(operation)
