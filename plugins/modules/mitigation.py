@@ -100,6 +100,8 @@ options:
   on_conflict:
     description:
       - What to do with a rule that has a name of the mitigation and does something else, or that is switched off.
+      - With V(fail) the mitigation is left as it is, and the task fails for it once the others are done, as it does for one whose
+        files cannot be understood.
     type: str
     choices: [fail, replace, skip]
     default: fail
