@@ -21,7 +21,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     ServiceState,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import PoolChange, ServiceChange
-from ansible_collections.exchange.mitigation.plugins.module_utils._verdict_states import SERVICE, Standing
+from ansible_collections.exchange.mitigation.plugins.module_utils._verdict_states import POOL, SERVICE, Standing
 
 Kept = Sequence[ServiceChange | PoolChange]
 
@@ -39,7 +39,7 @@ def standing_records(mitigation: Mitigation, kept: Kept, kind: str, name: str) -
 
 def ours(mitigation: Mitigation, kept: Kept) -> tuple[str, ...]:
     """Return the services and pools of a mitigation that are as the journal says this collection made them."""
-    names = [(SERVICE, name) for action in mitigation.services for name in action.names] + [("pool", action.name) for action in mitigation.pools]
+    names = [(SERVICE, name) for action in mitigation.services for name in action.names] + [(POOL, action.name) for action in mitigation.pools]
     return tuple(name for kind, name in names if standing_records(mitigation, kept, kind, name))
 
 

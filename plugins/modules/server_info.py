@@ -216,7 +216,7 @@ server:
           type: str
           sample: CVE-2026-42897
         kind:
-          description: Kind of action, V(rewrite), V(service) or V(pool).
+          description: Kind of action, V(rewrite), V(service) or V(app_pool).
           type: str
           sample: rewrite
         title:

@@ -296,7 +296,7 @@ NO_NAMES = Names(em=r"(?!)", eomt=(), us=())
 class Mitigation:
     """One mitigation. ``pattern`` matches the ids it goes by, ``applicability`` is by product; a product that it lacks never needs it.
 
-    ``kind`` is rewrite, service or pool. ``published`` False: EM never had it, so it is for those who name it, and no id of a
+    ``kind`` is rewrite, service or app_pool. ``published`` False: EM never had it, so it is for those who name it, and no id of a
     feed means it.
     """
 

@@ -20,6 +20,6 @@ MITIGATION = Mitigation(
         SideEffect("Managed Availability (MSExchangeHM) may start the pool again; then the verdict is absent, and it has to be applied anew."),
     ),
     names=NO_NAMES,
-    kind="pool",
+    kind="app_pool",
     published=False,
 )

@@ -74,7 +74,8 @@ def test_verdict_on_services(first: Any, second: Any, state: str, maker: str | N
     ("pool", "state"), [(DOWN, "applied"), (UP, "absent"), (PoolState("Stopped", True), "absent"), (PoolState("Started", False), "absent"), (None, "applied")]
 )
 def test_verdict_on_pools(pool: Any, state: str) -> None:
-    assert look(ECP, pools={"MSExchangeECPAppPool": pool}).state == state
+    found = look(ECP, pools={"MSExchangeECPAppPool": pool})
+    assert (found.kind, found.state) == ("app_pool", state)
 
 
 @pytest.mark.parametrize("states", [{}, {"services": None}, {"services": {}}, {"services": {"MSExchangeUM": DISABLED}}])
@@ -175,7 +176,7 @@ def test_one_pool_for_two_purposes_is_one_change() -> None:
 
     base = catalogue.find(ECP)
     assert base is not None
-    other = Mitigation("LOCAL-ECP", "LOCAL-ECP", "", "x", (PoolAction("msexchangeecpapppool"),), base.applicability, (), NO_NAMES, "pool", False)
+    other = Mitigation("LOCAL-ECP", "LOCAL-ECP", "", "x", (PoolAction("msexchangeecpapppool"),), base.applicability, (), NO_NAMES, "app_pool", False)
     result = plan(request(ECP, "LOCAL-ECP", local=(other,)), samples.server(), FACTS)
     assert [(p.purposes, p.after) for p in result.pools] == [((ECP, "LOCAL-ECP"), DOWN)]
 
