@@ -81,6 +81,38 @@ _TABLE: Mapping[str, tuple[tuple[Branch, str, str], ...]] = {
     ),
 }
 
+#: The March 2021 security update (KB5000871) of every cumulative update that got it, and the first ones that have it from the start
+#: (CU20, CU9: FACTS.md 2.3; the others: Microsoft's build table): name and last number of the build by branch.
+MARCH_2021: Mapping[str, Mapping[Branch, tuple[str, int]]] = {
+    EXCHANGE_2016: {
+        (15, 1, 1415): ("CU8", 10),
+        (15, 1, 1466): ("CU9", 16),
+        (15, 1, 1531): ("CU10", 12),
+        (15, 1, 1591): ("CU11", 18),
+        (15, 1, 1713): ("CU12", 10),
+        (15, 1, 1779): ("CU13", 8),
+        (15, 1, 1847): ("CU14", 12),
+        (15, 1, 1913): ("CU15", 12),
+        (15, 1, 1979): ("CU16", 8),
+        (15, 1, 2044): ("CU17", 13),
+        (15, 1, 2106): ("CU18", 13),
+        (15, 1, 2176): ("CU19", 9),
+        (15, 1, 2242): ("CU20", 4),
+    },
+    EXCHANGE_2019: {
+        (15, 2, 221): ("RTM", 18),
+        (15, 2, 330): ("CU1", 11),
+        (15, 2, 397): ("CU2", 11),
+        (15, 2, 464): ("CU3", 15),
+        (15, 2, 529): ("CU4", 13),
+        (15, 2, 595): ("CU5", 8),
+        (15, 2, 659): ("CU6", 12),
+        (15, 2, 721): ("CU7", 13),
+        (15, 2, 792): ("CU8", 10),
+        (15, 2, 858): ("CU9", 5),
+    },
+}
+
 #: The first build of each product whose EM service exists (FACTS.md 5, "Min").
 FIRST_BUILD_WITH_EM: Mapping[str, Build] = {EXCHANGE_2016: (15, 1, 2375, 7), EXCHANGE_2019: (15, 2, 986, 5), EXCHANGE_SE: (15, 2, 2562, 17)}
 
@@ -123,8 +155,15 @@ def product_of(build: Build | None) -> str | None:
 
 
 def cumulative_update(build: Build) -> str | None:
-    """Return ``CU15`` (``RTM`` for SE), None for a branch that the table lacks."""
-    return next((name for rows in _TABLE.values() for branch, name, dummy in rows if branch == build[:3]), None)
+    """Return ``CU15`` (``RTM`` for SE), None for a branch that the tables lack."""
+    known = {branch: name for rows in _TABLE.values() for branch, name, dummy in rows}
+    known |= {branch: name for rows in MARCH_2021.values() for branch, (name, dummy) in rows.items()}
+    return known.get(build[:3])
+
+
+def fixed_in_march_2021(product: str) -> dict[Branch, Build]:
+    """Return the first build of each cumulative update of a product that has the fixes of March 2021."""
+    return {branch: (*branch, revision) for branch, (dummy, revision) in MARCH_2021[product].items()}
 
 
 def build_name(build: Build) -> str | None:

@@ -11,6 +11,7 @@ Note that this module util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +47,26 @@ BYTES = Kind("bytes", lambda value: isinstance(value, bytes))
 MULTI = Kind("list of strings", _is_strings)
 
 
+#: Exchange's own services and application pools; the one whose stop would take every other with it is left out.
+EXCHANGE_NAME = re.compile(r"MSExchange(?!ADTopology$)[A-Za-z0-9]{1,200}", re.IGNORECASE)
+#: The elements of applicationHost.config whose autoStart may be set.
+POOL_FILTER = re.compile(r"/system\.applicationHost/applicationPools/add\[@name='MSExchange[A-Za-z0-9]{1,200}'\]")
+
+
+def _is_pool_filter(value: Any) -> bool:
+    return isinstance(value, str) and POOL_FILTER.fullmatch(value) is not None
+
+
+def _is_exchange_name(value: Any) -> bool:
+    return isinstance(value, str) and EXCHANGE_NAME.fullmatch(value) is not None
+
+
+SERVICE = Kind("name of an Exchange service", _is_exchange_name)
+SERVICES = Kind("list of names of Exchange services", lambda value: _is_strings(value) and bool(value) and all(map(_is_exchange_name, value)))
+POOL = Kind("name of an Exchange application pool", _is_exchange_name)
+HEADERS = Kind("hashtable of strings", lambda value: isinstance(value, dict) and _is_strings([*value, *value.values()]))
+
+
 def one_of(*values: str) -> Kind:
     """Return the kind of a parameter that takes only these texts."""
     return Kind(" | ".join(values), lambda value: value in values)
@@ -77,6 +98,8 @@ class Row:
 
 _READ_FILE = "read access to the file; under JEA also VisibleProviders FileSystem"
 _WRITE_FILE = "local administrator, or write access to the folder; under JEA also VisibleProviders FileSystem"
+_SERVICE = "local administrator, or start, stop and configuration access to the service"
+_IIS_CHANGE = "local administrator (starts and stops application pools through WebAdministration)"
 _IIS = "local administrator (reads IIS configuration through WebAdministration)"
 
 _ROWS = (
@@ -122,6 +145,11 @@ _ROWS = (
         follows="Get-Item", mandatory=("MemberName", "ArgumentList"),
     ),
     Row("Get-Service", {"Name": STRINGS}, HOST, READS, "local administrator, or query access to the service", "CMDLETS.md 4", mandatory=("Name",)),
+    Row("Set-Service", {"Name": SERVICE, "StartupType": one_of("Automatic", "Manual", "Disabled")}, HOST, CHANGES, _SERVICE, "CMDLETS.md 4",
+        mandatory=("Name", "StartupType")),
+    Row("Start-Service", {"Name": SERVICES}, HOST, CHANGES, _SERVICE, "CMDLETS.md 4", mandatory=("Name",)),
+    # Without NoWait it waits for ever while the service is stopping.
+    Row("Stop-Service", {"Name": SERVICES, "NoWait": SWITCH}, HOST, CHANGES, _SERVICE, "CMDLETS.md 4", mandatory=("Name", "NoWait")),
     Row(
         "Get-CimInstance",
         {"ClassName": one_of("Win32_OperatingSystem", "Win32_Service", "Win32_QuickFixEngineering"), "Filter": STRING, "Property": STRINGS},
@@ -131,6 +159,19 @@ _ROWS = (
     Row("Get-WebConfigFile", {"PSPath": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("PSPath",)),
     Row("Get-WebApplication", {"Site": STRING, "Name": STRING}, HOST, READS, _IIS, "CMDLETS.md 5"),
     Row("Get-WebAppPoolState", {"Name": STRING}, HOST, READS, _IIS, "CMDLETS.md 5", mandatory=("Name",)),
+    Row("Start-WebAppPool", {"Name": POOL}, HOST, CHANGES, _IIS_CHANGE, "CMDLETS.md 5", mandatory=("Name",)),
+    Row("Stop-WebAppPool", {"Name": POOL}, HOST, CHANGES, _IIS_CHANGE, "CMDLETS.md 5", mandatory=("Name",)),
+    Row(
+        "Set-WebConfigurationProperty",
+        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": Kind("the element of an Exchange application pool", _is_pool_filter),
+         "Name": one_of("autoStart"), "Value": BOOL},
+        HOST, CHANGES, "local administrator (writes applicationHost.config); not under JEA", "CMDLETS.md 5",
+        mandatory=("PSPath", "Filter", "Name", "Value"),
+    ),
+    # Without UseBasicParsing it prompts, since December 2025.
+    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS}, HOST, READS,
+        "none on the server; the answer is the one that anybody gets; not under JEA", "CMDLETS.md 8",
+        mandatory=("Uri", "UseBasicParsing", "TimeoutSec")),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
     Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",

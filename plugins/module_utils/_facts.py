@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds, _catalogue
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import find_server, organization_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import Service, Snapshot, observe, refuse_unsupported
+from ansible_collections.exchange.mitigation.plugins.module_utils._states import States, names_of, read_states
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, verdict
 
 #: HealthChecker's words for the effective state, by (organisation, server) (FACTS.md 5).
@@ -32,12 +34,16 @@ EM_UNKNOWN = "Failed to query config"
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """One server: ``snapshot`` from Windows, ``entry`` from the organisation (None where it does not list the server)."""
+    """One server: ``snapshot`` from Windows, ``entry`` from the organisation (None where it does not list the server).
+
+    ``states`` are the services and application pools that were asked for.
+    """
 
     snapshot: Snapshot
     organization: Mapping[str, Any]
     entry: Mapping[str, Any] | None
     site: str
+    states: States = dataclasses.field(default_factory=States)
 
     @property
     def build(self) -> _builds.Build | None:
@@ -66,8 +72,12 @@ class Survey:
         return self.em_state == "Enabled" and service is not None and service.state == "Running" and (build is None or _builds.has_em(build))
 
 
-def survey(task: Task) -> Survey:
-    """Read a task's server. Raises Refused for machines without Exchange 2016, 2019 or SE Mailbox, CmdletError, ConnectionFailure."""
+def survey(task: Task, wanted: Sequence[Mitigation] = (), services: Sequence[str] = (), pools: Sequence[str] = ()) -> Survey:
+    """Read a task's server. Raises Refused for machines without Exchange 2016, 2019 or SE Mailbox, CmdletError, ConnectionFailure.
+
+    Services and application pools cost one more pipeline, so they are read only where a mitigation of this build has some, and
+    where one of ``wanted`` has, or their names are given.
+    """
     organization = organization_of(task)
     site = str(task.params["site"])
     snapshot = observe(task.host, site)
@@ -75,11 +85,18 @@ def survey(task: Task) -> Survey:
     entry = find_server(organization, str(task.params.get("identity") or snapshot.name))
     if entry is None:
         task.warn(f"the organization does not list a server named {task.params.get('identity') or snapshot.name}; what Exchange keeps of it is unknown")
-    return Survey(snapshot, organization, entry, site)
+    found = Survey(snapshot, organization, entry, site)
+    concerned = [mitigation for mitigation in _catalogue.all() if mitigation.needed(found.build) == "yes"]
+    known = names_of([*wanted, *concerned])
+    names = [list(dict.fromkeys([*more, *own])) for more, own in zip((services, pools), known)]
+    return dataclasses.replace(found, states=read_states(task.host, *names)) if any(names) else found
 
 
 def verdicts(found: Survey, config_ids: Mapping[str, Sequence[str]] | None = None) -> list[Verdict]:
-    """Return a verdict for each mitigation of the catalogue; ``config_ids`` are a feed's ids by the catalogue's id."""
+    """Return a verdict for each mitigation of the catalogue; ``config_ids`` are a feed's ids by the catalogue's id.
+
+    Left out is one that this build does not need and whose services or pools were therefore not asked for.
+    """
     return [
         verdict(
             mitigation,
@@ -89,9 +106,17 @@ def verdicts(found: Survey, config_ids: Mapping[str, Sequence[str]] | None = Non
             config_ids=tuple((config_ids or {}).get(mitigation.id, ())),
             problem=found.snapshot.problem,
             site=found.site,
+            services=found.states.services,
+            pools=found.states.pools,
         )
         for mitigation in _catalogue.all()
+        if mitigation.needed(found.build) != "no" or _was_read(mitigation, found.states)
     ]
+
+
+def _was_read(mitigation: Mitigation, states: States) -> bool:
+    services, pools = names_of([mitigation])
+    return all(name.lower() in states.services for name in services) and all(name.lower() in states.pools for name in pools)
 
 
 def server_facts(found: Survey) -> dict[str, Any]:

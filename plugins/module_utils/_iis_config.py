@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_sections as sections
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_locks import Contribution, locks_rules, misplaced
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_rules import (
     GLOBAL_RULE,
     INBOUND_RULE,
@@ -26,12 +27,14 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._iis_rules imp
     Problem,
     Rule,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import RewriteSupport, Setting
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import RewriteSupport
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import (
+    DEFAULT_SITE,
     Application,
     Site,
     VirtualDirectory,
     directories,
+    find_site,
     folded,
     is_prefix,
     joined,
@@ -56,8 +59,6 @@ __all__ = [
     "web_config_paths",
 ]
 
-DEFAULT_SITE = "Default Web Site"
-
 
 @dataclasses.dataclass(frozen=True)
 class FileState:
@@ -81,22 +82,13 @@ class Effective:
     problems: tuple[Problem, ...]
     #: Rules that a ``<clear/>`` or ``<remove>`` took away: the rule, and the file and line that did it.
     dropped: tuple[tuple[Rule, str, int], ...] = ()
+    #: The server's global rules, which come before all others.
+    server_wide: tuple[Rule, ...] = ()
 
     @property
     def broken(self) -> bool:
         """True where IIS answers 500.19."""
         return any(problem.fatal for problem in self.problems)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Contribution:
-    """One setting that takes part on a path: the file, its place in the order of files, the level it is for."""
-
-    setting: Setting
-    file: str
-    file_index: int
-    target: tuple[str, ...]
-    reach: str
 
 
 class Configuration:
@@ -111,6 +103,7 @@ class Configuration:
         self.files = {key(path): state for path, state in files.items()}
         self.environment = dict(environment)
         self._documents: dict[str, Document] = {}
+        self._settings: dict[tuple[str, str], list[sections.Setting]] = {}
         self._effective: dict[tuple[str, tuple[str, ...]], Effective] = {}
         if application_host.data is None:
             raise ConfigurationError(f"{application_host.path}: {application_host.error or 'the file does not exist'}", file=application_host.path, line=None)
@@ -122,10 +115,10 @@ class Configuration:
     # Places
 
     def site(self, name: str) -> Site:
-        """Return a site by name, in any case. Raises ConfigurationError."""
-        for site in self.sites:
-            if site.name.casefold() == name.casefold():
-                return site
+        """Return a site by name, in any case; Microsoft's name also means the front end under another name. Raises ConfigurationError."""
+        site = find_site(self.sites, name)
+        if site is not None:
+            return site
         names = ", ".join(site.name for site in self.sites) or "none"
         raise ConfigurationError(
             f"{self.application_host.path}: there is no site {name!r} (there are: {names})", "site_missing", file=self.application_host.path, line=None
@@ -204,7 +197,38 @@ class Configuration:
         files[key(file)] = FileState(old.path if old is not None else file, data, old.sddl if old is not None else "")
         return Configuration(self.application_host, files, self.environment)
 
+    def unread(self) -> list[str]:
+        """Return the files that others name as the source of a section and that were not read: they have to be read, too."""
+        named = dict.fromkeys(sections.sources(self._host))
+        for state in self.files.values():
+            try:
+                document = None if state.data is None else parse(state.data, state.path)
+            except ConfigurationError:
+                continue  # whoever needs the file is told
+            named.update(dict.fromkeys(sections.sources(document) if document is not None else ()))
+        return [path for path in named if key(path) not in self.files]
+
+    def with_files(self, files: Mapping[str, FileState]) -> Configuration:
+        """Return the configuration with more files read."""
+        return Configuration(self.application_host, {**self.files, **files}, self.environment)
+
     # Rules
+
+    def module_gone(self, site: str, url_path: str) -> tuple[str, int] | None:
+        """Return the file and line that take RewriteModule away on a path, None where nothing does. Raises ConfigurationError.
+
+        Whether the server has the module at all is another question (``rewrite``).
+        """
+        gone: tuple[str, int] | None = None
+        for item in self._contributions(self.site(site), url_path, sections.MODULES):
+            element, file = self._source(item)
+            for child in element.children:
+                named = child.attributes.get("name", "").casefold() == "rewritemodule"
+                if child.tag == "clear" or (child.tag == "remove" and named):
+                    gone = (file, child.line)
+                elif child.tag == "add" and named:
+                    gone = None
+        return gone
 
     def effective_rewrite(self, site: str, url_path: str) -> Effective:
         """Return the rules in force on a path. Raises ConfigurationError with file and line where a file cannot be understood."""
@@ -226,14 +250,14 @@ class Configuration:
         problems: list[Problem] = []
         for section in (sections.INBOUND, sections.OUTBOUND):
             contributions = self._contributions(site, url_path, section)
-            problems += self._misplaced(section, contributions)
+            problems += misplaced(section, contributions, self.declarations.get(section))
             for item in contributions:
                 level = joined(item.target[1:])
                 collection = inbound if section == sections.INBOUND else outbound
                 element, file = self._source(item)
-                collection.take(element, item.setting, file, level, item.reach)
+                collection.take(element, item.setting, file, level, item.reach, item.file_index)
                 for holder in element.all("preConditions") if section == sections.OUTBOUND else []:
-                    preconditions.take(holder, item.setting, file, level, item.reach)
+                    preconditions.take(holder, item.setting, file, level, item.reach, item.file_index)
         for part in (inbound, outbound, preconditions):
             problems += part.problems
         return Effective(
@@ -244,9 +268,10 @@ class Configuration:
             preconditions=tuple(preconditions.entries.values()),
             problems=tuple(problems),
             dropped=tuple(inbound.dropped + outbound.dropped + preconditions.dropped),
+            server_wide=self.global_rules(),
         )
 
-    def _contributions(self, site: Site, url_path: str, section: str) -> list[_Contribution]:
+    def _contributions(self, site: Site, url_path: str, section: str) -> list[Contribution]:
         wanted = (site.name, *segments(url_path))
         documents: list[tuple[tuple[str, ...], Document]] = [((), self._host)]
         for path, file in levels(site, url_path):
@@ -255,21 +280,25 @@ class Configuration:
                 documents.append(((site.name, *segments(path)), document))
         found = []
         for index, (level, document) in enumerate(documents):
-            for setting in sections.settings(document, section):
+            at = (document.file, section)
+            if at not in self._settings:
+                self._settings[at] = sections.settings(document, section)
+            for setting in self._settings[at]:
                 target = level + setting.target
                 if not is_prefix(target, wanted):
                     continue
                 if not setting.inherited_by_applications and not self._same_application(site, target, wanted):
                     continue
                 reach = "children" if setting.inherited_by_applications else "application"
-                found.append(_Contribution(setting, document.file, index, wanted[: len(target)], reach))
+                found.append(Contribution(setting, document.file, index, wanted[: len(target)], reach))
         return sorted(found, key=lambda item: (len(item.target), item.file_index))
 
     @staticmethod
     def _same_application(site: Site, target: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-        return bool(target) and site.application_of(joined(target[1:])) == site.application_of(joined(wanted[1:]))
+        # Above the sites there is no application, so what stands there is for all of them.
+        return not target or site.application_of(joined(target[1:])) == site.application_of(joined(wanted[1:]))
 
-    def _source(self, item: _Contribution) -> tuple[Element, str]:
+    def _source(self, item: Contribution) -> tuple[Element, str]:
         """Return the element that holds the entries, and its file; configSource moves both to another file."""
         attributes = item.setting.element.attributes
         if "configProtectionProvider" in attributes:
@@ -282,42 +311,12 @@ class Configuration:
             )
         if "configSource" not in attributes:
             return item.setting.element, item.file
-        other = ntpath.normpath(ntpath.join(ntpath.dirname(item.file), attributes["configSource"]))
+        other = sections.source_path(item.file, attributes["configSource"])
         document = self.document(other)
         if document is None or document.root.tag != item.setting.element.tag:
             line = item.setting.element.line
             raise ConfigurationError(f"{item.file}, line {line}: configSource names {other}, which does not hold the section", file=item.file, line=line)
         return document.root, document.file
-
-    def _misplaced(self, section: str, contributions: list[_Contribution]) -> list[Problem]:
-        """Return the problems of a section as such: undeclared, locked, or set twice in one file for one path."""
-        problems: list[Problem] = []
-        declared = self.declarations.get(section)
-        seen: dict[tuple[int, tuple[str, ...]], _Contribution] = {}
-        locked = (0, declared is not None and declared.override_mode_default == "Deny", "overrideModeDefault in applicationHost.config")
-        for item in contributions:
-            element = item.setting.element
-            where = f"{item.file}, line {element.line}"
-            if declared is None:
-                problems.append(
-                    Problem("section_undeclared", f"{where}: the section {section} is not declared in applicationHost.config", item.file, element.line, True)
-                )
-                continue
-            if item.file_index and declared.allow_definition == "AppHostOnly":
-                problems.append(Problem("locked", f"{where}: the section {section} is for applicationHost.config only", item.file, element.line, True))
-            if locked[1] and item.file_index > locked[0]:
-                problems.append(Problem("locked", f"{where}: the section {section} is locked here by {locked[2]}", item.file, element.line, True))
-            twin = seen.setdefault((item.file_index, item.target), item)
-            if twin is not item:
-                split = (twin.setting.location is None) != (item.setting.location is None)
-                message = f"{where}: the section {section} stands a second time for {joined(item.target[1:])}; the first is line {twin.setting.element.line}"
-                problems.append(Problem("section_split" if split else "section_twice", message, item.file, element.line, not split))
-            mode = item.setting.override_mode
-            if mode in ("Allow", "Deny"):
-                locked = (item.file_index, mode == "Deny", f"{item.file}, line {element.line}")
-            if _locks_rules(element):
-                locked = (item.file_index, True, f"{item.file}, line {element.line}")
-        return problems
 
     def lock_on(self, site: str, url_path: str, section: str, file: str) -> str | None:
         """Say what locks a section against being set in a web.config of a path, None when nothing does."""
@@ -331,22 +330,11 @@ class Configuration:
             if key(item.file) == key(file):
                 continue
             mode = item.setting.override_mode
-            if mode == "Deny" or _locks_rules(item.setting.element):
+            if mode == "Deny" or locks_rules(item.setting.element):
                 lock = f"{item.file}, line {item.setting.element.line}"
             elif mode == "Allow":
                 lock = None
         return lock
-
-
-def _locks_rules(element: Element) -> bool:
-    """Say whether a section forbids lower levels to add rules (lockItem, lockElements, lockAllElementsExcept)."""
-    attributes = element.attributes
-    if attributes.get("lockItem", "false").lower() == "true":
-        return True
-    named = {part.strip() for part in attributes.get("lockElements", "").split(",")}
-    if named & {"rule", "*"}:
-        return True
-    return "lockAllElementsExcept" in attributes and "rule" not in {part.strip() for part in attributes["lockAllElementsExcept"].split(",")}
 
 
 def rewrite_support(application_host: bytes, file: str = "applicationHost.config") -> RewriteSupport:
@@ -354,16 +342,21 @@ def rewrite_support(application_host: bytes, file: str = "applicationHost.config
     return sections.rewrite_support(parse(application_host, file).root)
 
 
-def web_config_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE, file: str = "applicationHost.config") -> list[str]:
-    """Return the web.config files that decide about a site: those of every level of every application and virtual directory.
+def web_config_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE, file: str | None = None) -> list[str]:
+    """Return the files that decide about a site: the web.config of every level of every application and virtual directory.
 
-    Windows paths in the order of the site's applications, each once. Raises ConfigurationError.
+    Windows paths in the order of the site's applications, each once, and what applicationHost.config keeps in other files. A
+    web.config may name more such files: ``Configuration.unread``. ``file`` is where applicationHost.config stands, below the
+    server's Windows folder unless told. Raises ConfigurationError.
     """
+    windows = next((value for name, value in environment.items() if name.casefold() == "windir"), r"C:\Windows")
+    document = parse(application_host, file or ntpath.join(windows, "System32", "inetsrv", "config", "applicationHost.config"))
     found: dict[str, str] = {}
-    for entry in read_sites(parse(application_host, file).root, environment):
-        if entry.name.casefold() == site.casefold():
-            for path in directories(entry):
-                for dummy, name in levels(entry, path):
-                    if name is not None:
-                        found.setdefault(key(name), name)
+    entry = find_site(read_sites(document.root, environment), site)
+    for path in directories(entry) if entry is not None else []:
+        for dummy, name in levels(entry, path) if entry is not None else ():
+            if name is not None:
+                found.setdefault(key(name), name)
+    for name in sections.sources(document):
+        found.setdefault(key(name), name)
     return list(found.values())

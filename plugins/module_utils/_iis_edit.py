@@ -97,6 +97,12 @@ class Draft:
         self.data = NEW_FILE if before is None else before
         self._pieces = [_Piece(-1, -1, NEW_FILE)] if before is None else [_Piece(0, len(before))]
 
+    def copy(self) -> Draft:
+        """Return one that can go on by itself."""
+        other = Draft(self.file, self.before)
+        other.data, other._pieces = self.data, list(self._pieces)
+        return other
+
     def document(self) -> Document:
         """Parse the present bytes. Raises ConfigurationError."""
         return parse(self.data, self.file)

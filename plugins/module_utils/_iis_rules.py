@@ -54,6 +54,11 @@ class Rule:
         return self.attributes.get("enabled", "true").lower() != "false"
 
     @property
+    def locked(self) -> bool:
+        """True where files further down may not take it away."""
+        return self.attributes.get("lockItem", "false").lower() == "true"
+
+    @property
     def origin(self) -> tuple[str, tuple[int, int]]:
         """The same element read twice (a shared folder) has the same origin."""
         return self.file.lower(), self.span
@@ -67,7 +72,8 @@ class Rule:
 class Problem:
     """Something in the configuration of a path. ``fatal`` ones make IIS answer 500.19 there.
 
-    ``kind``: duplicate, locked, section_twice, section_split, section_undeclared, unrecognized. ``rules`` are those concerned.
+    ``kind``: duplicate, locked, section_twice, section_split (at the top level and in a location tag), section_undeclared,
+    unrecognized. ``rules`` are those concerned.
     """
 
     kind: str
@@ -87,23 +93,33 @@ class Collection:
         self.entries: dict[str, Rule] = {}
         self.problems: list[Problem] = []
         self.dropped: list[tuple[Rule, str, int]] = []
+        self.ranks: dict[str, int] = {}
 
-    def take(self, container: Element, setting: Setting, file: str, level: str, reach: str) -> None:
-        """Apply the children of a container in order."""
+    def take(self, container: Element, setting: Setting, file: str, level: str, reach: str, rank: int = 0) -> None:
+        """Apply the children of a container in order. ``rank`` is the file's place in the order of files: a locked rule holds against later ones."""
         for child in container.children:
             name = child.attributes.get("name")
             if child.tag == "clear":
-                self.dropped += [(rule, file, child.line) for rule in self.entries.values()]
-                self.entries.clear()
+                self._drop(list(self.entries.values()), file, child.line, rank)
             elif child.tag == "remove" and name is not None:
-                gone = self.entries.pop(name.casefold(), None)
-                if gone is not None:
-                    self.dropped.append((gone, file, child.line))
+                self._drop([rule for rule in self.entries.values() if rule.name.casefold() == name.casefold()], file, child.line, rank)
             elif child.tag == self.tag and name is not None:
-                self._add(rule_of(child, self.kind, setting, file, level, reach))
+                rule = rule_of(child, self.kind, setting, file, level, reach)
+                if rule.name.casefold() not in self.entries:
+                    self.ranks[rule.name.casefold()] = rank
+                self._add(rule)
             elif child.tag in _KNOWN[self.tag] or (setting.section != OUTBOUND or self.tag != "rule" or child.tag not in _BESIDE_RULES):
                 what = f"<{child.tag}> lacks its name" if child.tag in _KNOWN[self.tag] else f"<{child.tag}> is not an element of <{container.tag}>"
                 self.problems.append(Problem("unrecognized", f"{file}, line {child.line}: {what}", file, child.line, True))
+
+    def _drop(self, rules: list[Rule], file: str, line: int, rank: int) -> None:
+        held = [rule for rule in rules if rule.locked and rank > self.ranks[rule.name.casefold()]]
+        if held:
+            message = f"{file}, line {line}: {held[0].name!r} is locked by {held[0].file}, line {held[0].line}"
+            self.problems.append(Problem("locked", message, file, line, True, tuple(held)))
+        for rule in rules:
+            del self.entries[rule.name.casefold()]
+            self.dropped.append((rule, file, line))
 
     def _add(self, rule: Rule) -> None:
         earlier = self.entries.get(rule.name.casefold())

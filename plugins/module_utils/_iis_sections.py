@@ -10,6 +10,7 @@ Pure. Note that this module util is private to the collection and may change at 
 from __future__ import annotations
 
 import dataclasses
+import ntpath
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import folded, segments
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Document, Element
@@ -18,6 +19,7 @@ INBOUND = "system.webServer/rewrite/rules"
 OUTBOUND = "system.webServer/rewrite/outboundRules"
 GLOBAL = "system.webServer/rewrite/globalRules"
 REWRITE_SECTIONS = (INBOUND, OUTBOUND, GLOBAL)
+MODULES = "system.webServer/modules"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,3 +123,21 @@ def rewrite_support(root: Element) -> RewriteSupport:
         module_loaded=any(e.attributes.get("name") == "RewriteModule" for e in modules),
         image=images[0] if images else None,
     )
+
+
+def source_path(file: str, source: str) -> str:
+    """Return the file that a configSource means; it is relative to the file that names it."""
+    return ntpath.normpath(ntpath.join(ntpath.dirname(file), source))
+
+
+def sources(document: Document) -> list[str]:
+    """Return the other files in which a file keeps rewrite sections or modules; only below its own folder, where IIS looks for them, too."""
+    folder = ntpath.dirname(document.file)
+    named = [
+        setting.element.attributes["configSource"]
+        for section in (*REWRITE_SECTIONS, MODULES)
+        for setting in settings(document, section)
+        if "configSource" in setting.element.attributes
+    ]
+    found = [source_path(document.file, name) for name in named if not ntpath.splitdrive(name)[0] and not name.startswith(("\\", "/"))]
+    return [path for path in found if path.lower().startswith(ntpath.join(folder, "").lower())]

@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import ntpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Element
 
 WEB_CONFIG = "web.config"
+DEFAULT_SITE = "Default Web Site"
+#: How the folder of OWA's front end ends, wherever Exchange is installed.
+_FRONT_END = "\\frontend\\httpproxy\\owa"
 _VARIABLE = re.compile(r"%([^%]+)%")
 
 
@@ -138,6 +141,16 @@ def read_sites(root: Element, environment: Mapping[str, str]) -> tuple[Site, ...
 def _default(containers: list[Element], tag: str, attribute: str, fallback: str) -> str:
     values = [e.attributes[attribute] for sites in containers for e in sites.all(tag) if attribute in e.attributes]
     return values[-1] if values else fallback
+
+
+def find_site(sites: Iterable[Site], name: str) -> Site | None:
+    """Return a site by name, in any case. Microsoft's name for the front end also means the one site that serves OWA's front end."""
+    known = list(sites)
+    found = next((site for site in known if site.name.casefold() == name.casefold()), None)
+    if found is None and name.casefold() == DEFAULT_SITE.casefold():
+        serving = [site for site in known if (site.physical_path("/owa") or "").lower().endswith(_FRONT_END)]
+        found = serving[0] if len(serving) == 1 else None
+    return found
 
 
 def levels(site: Site, url_path: str) -> Iterator[tuple[str, str | None]]:

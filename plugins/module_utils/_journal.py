@@ -10,7 +10,6 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import datetime
@@ -24,6 +23,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, JournalError
+from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import Entry, Operation, Transition, digest, entry_from, fields_of
+
+__all__ = ["History", "Journal", "Operation", "Transition", "checked_run_id", "digest", "new_run_id"]
 
 #: Events that end an operation; anything else leaves it open.
 ENDS = ("closed", "undone", "abandoned", "recovered_before", "recovered_after")
@@ -33,45 +35,6 @@ IN_FORCE = ("verified", "closed", "recovered_after")
 KEPT_RUNS = 50
 
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-
-
-@dataclasses.dataclass(frozen=True)
-class Operation:
-    """One file of one server, from before to after. ``before`` or ``after`` None: the file does not exist then.
-
-    ``temporary`` is where the new bytes are written first, ``backup`` where the replaced file stands meanwhile.
-    ``mitigations`` are the ids it was made for, ``verb`` is ``apply`` or ``remove``, ``event`` the last one written,
-    ``checks`` the pairs of section filter and PSPath that IIS has to parse afterwards.
-    """
-
-    run_id: str
-    operation_id: str
-    path: str
-    before: bytes | None
-    after: bytes | None
-    sddl: str
-    temporary: str
-    backup: str
-    mitigations: tuple[str, ...]
-    verb: str
-    checks: tuple[tuple[str, str], ...]
-    event: str
-    time: str
-
-    @property
-    def before_sha256(self) -> str | None:
-        """SHA-256 of the bytes before, None without a file."""
-        return digest(self.before)
-
-    @property
-    def after_sha256(self) -> str | None:
-        """SHA-256 of the bytes after, None without a file."""
-        return digest(self.after)
-
-
-def digest(data: bytes | None) -> str | None:
-    """Return the SHA-256 of bytes as hex, None for a file that does not exist."""
-    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def new_run_id(now: datetime.datetime) -> str:
@@ -114,24 +77,9 @@ class Journal:
         except OSError as exc:
             raise JournalError(f"{self.path}: the journal cannot be written ({exc}); nothing is changed without it; see to journal_dir") from exc
 
-    def begin(self, now: datetime.datetime, operation: Operation) -> None:
+    def begin(self, now: datetime.datetime, entry: Entry) -> None:
         """Record an operation with everything that undoing or recovering it needs."""
-        self.append(
-            now,
-            "begin",
-            operation=operation.operation_id,
-            path=operation.path,
-            before=_encoded(operation.before),
-            after=_encoded(operation.after),
-            before_sha256=operation.before_sha256,
-            after_sha256=operation.after_sha256,
-            sddl=operation.sddl,
-            temporary=operation.temporary,
-            backup=operation.backup,
-            mitigations=list(operation.mitigations),
-            verb=operation.verb,
-            checks=[list(check) for check in operation.checks],
-        )
+        self.append(now, "begin", **fields_of(entry))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -159,23 +107,28 @@ class History:
         self.host = host
         #: Ids that this collection blocked on the host and did not unblock since.
         self.blocked_ids: tuple[str, ...] = ()
+        #: Those of them of which it is not known whether the block was set before its run was interrupted.
+        self.unsure_blocks: tuple[str, ...] = ()
         self.operations = tuple(self._read())
 
-    def open_operations(self) -> list[Operation]:
+    def open_operations(self) -> list[Entry]:
         """Operations without an end: their run was interrupted."""
-        return [operation for operation in self.operations if operation.event not in ENDS]
+        return [entry for entry in self.operations if entry.event not in ENDS]
 
     def in_force(self, run_id: str | None = None, verb: str | None = None) -> list[Operation]:
-        """Operations that were made and verified, oldest first; of one run or with one verb only, if named."""
-        return [
-            operation
-            for operation in self.operations
-            if operation.event in IN_FORCE and run_id in (None, operation.run_id) and verb in (None, operation.verb)
-        ]
+        """Files that were changed and verified, oldest first; of one run or with one verb only, if named."""
+        return [entry for entry in self._standing(run_id, verb) if isinstance(entry, Operation)]
+
+    def states_in_force(self, run_id: str | None = None, verb: str | None = None) -> list[Transition]:
+        """Services and application pools that were changed and verified, likewise."""
+        return [entry for entry in self._standing(run_id, verb) if isinstance(entry, Transition)]
+
+    def _standing(self, run_id: str | None, verb: str | None) -> list[Entry]:
+        return [entry for entry in self.operations if entry.event in IN_FORCE and run_id in (None, entry.run_id) and verb in (None, entry.verb)]
 
     def last_run(self) -> str | None:
         """The last run that applied something on this host."""
-        applied = self.in_force(verb="apply")
+        applied = self._standing(None, "apply")
         return applied[-1].run_id if applied else None
 
     def run_ids(self) -> list[str]:
@@ -183,8 +136,8 @@ class History:
         return list(dict.fromkeys(operation.run_id for operation in self.operations))
 
     def prune(self) -> None:
-        """Remove the oldest runs of this host beyond KEPT_RUNS, never one with the last word on a file or an open operation."""
-        last = {operation.path.lower(): operation.run_id for operation in self.operations}
+        """Remove the oldest runs of this host beyond KEPT_RUNS, never one with the last word on something or an open operation."""
+        last = {entry.target.lower(): entry.run_id for entry in self.operations}
         needed = set(last.values()) | {operation.run_id for operation in self.open_operations()}
         for run_id in self.run_ids()[:-KEPT_RUNS]:
             if run_id not in needed:
@@ -193,7 +146,7 @@ class History:
                     os.unlink(os.path.join(folder, _file_name(self.host)))
                     os.rmdir(folder)
 
-    def _read(self) -> Iterator[Operation]:
+    def _read(self) -> Iterator[Entry]:
         try:
             runs = sorted(entry.name for entry in os.scandir(self.directory) if entry.is_dir() and RUN_ID.match(entry.name))
         except FileNotFoundError:
@@ -205,19 +158,25 @@ class History:
             records.extend((record, run_id) for record in _records(os.path.join(self.directory, run_id, _file_name(self.host))))
         # A later run ends what an earlier one left open, in its own file.
         records.sort(key=lambda entry: str(entry[0]["time"]))
-        operations = {str(record["operation"]): _begun(record, run_id) for record, run_id in records if record["event"] == "begin"}
+        operations = {str(record["operation"]): entry_from(record, run_id) for record, run_id in records if record["event"] == "begin"}
         blocked: dict[str, str] = {}
+        unsure: dict[str, str] = {}
         for record, dummy in records:
             event, operation = record["event"], operations.get(str(record.get("operation")))
             # An end stays the end, whatever the clock of a later line says.
             if operation is not None and event != "begin" and operation.event not in ENDS:
                 operations[operation.operation_id] = dataclasses.replace(operation, event=event)
             for identifier in record.get("ids", ()):
-                if event == "blocked":
+                if event in ("blocking", "blocked"):
                     blocked[identifier.casefold()] = identifier
                 elif event == "unblocked":
                     blocked.pop(identifier.casefold(), None)
+                if event == "blocking":
+                    unsure[identifier.casefold()] = identifier
+                elif event in ("blocked", "unblocked"):
+                    unsure.pop(identifier.casefold(), None)
         self.blocked_ids = tuple(blocked.values())
+        self.unsure_blocks = tuple(unsure.values())
         yield from operations.values()
 
 
@@ -236,42 +195,13 @@ def _records(path: str) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             if record["event"] == "begin":
-                _begun(record, "")
+                entry_from(record, "")
             records.append({**record, "time": str(record["time"]), "ids": tuple(map(str, record.get("ids", ())))})
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise JournalError(
                 f"{path} line {number}: not a journal record ({exc}); it was changed by something else; move the file away", "journal_damaged"
             ) from exc
     return records
-
-
-def _begun(record: dict[str, Any], run_id: str) -> Operation:
-    before, after = _decoded(record["before"]), _decoded(record["after"])
-    if digest(before) != record["before_sha256"] or digest(after) != record["after_sha256"]:
-        raise ValueError("the bytes do not have the recorded SHA-256")
-    return Operation(
-        run_id=run_id,
-        operation_id=str(record["operation"]),
-        path=str(record["path"]),
-        before=before,
-        after=after,
-        sddl=str(record["sddl"]),
-        temporary=str(record["temporary"]),
-        backup=str(record["backup"]),
-        mitigations=tuple(str(entry) for entry in record["mitigations"]),
-        verb=str(record["verb"]),
-        checks=tuple((str(section), str(pspath)) for section, pspath in record["checks"]),
-        event="begin",
-        time=str(record["time"]),
-    )
-
-
-def _encoded(data: bytes | None) -> str | None:
-    return None if data is None else base64.b64encode(data).decode()
-
-
-def _decoded(text: str | None) -> bytes | None:
-    return None if text is None else base64.b64decode(text, validate=True)
 
 
 def _file_name(host: str) -> str:

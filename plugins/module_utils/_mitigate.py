@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module mitigation does, in order: recover, observe, plan; then block, apply and verify.
+"""What the module mitigation does, in order: recover, observe, plan; then block, apply, verify and probe, and last lift blocks.
 
 Note that this module util is private to the collection and may change at any time.
 """
@@ -13,22 +13,45 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
+from ansible_collections.exchange.mitigation.plugins.module_utils import _blocks, _catalogue, _health
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply import Applier, FileMoved
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConfigurationError, InvalidInput, MitigationError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import blocked_after, read_server, wait_until
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import PoolState, ServiceState
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import (
+    ApplyError,
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidInput,
+    MitigationError,
+)
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import Survey, survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle import load_feed
-from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History, Journal, Operation, checked_run_id, new_run_id
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task, call
-from ansible_collections.exchange.mitigation.plugins.module_utils._plan import EmFacts, FileEdit, Outcome, Plan, Refusal, Request, ServerFacts, plan, rollback
-from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
+from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History, Journal, Transition, checked_run_id, new_run_id
+from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import SERVICE, Entry
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigate_result import (
+    backed_up,
+    diff_of,
+    failure_of,
+    recovered,
+    refusal_of,
+    result_of,
+    verdicts_after,
+)
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
+from ansible_collections.exchange.mitigation.plugins.module_utils._plan import (
+    EmFacts,
+    Outcome,
+    Plan,
+    PoolChange,
+    Refusal,
+    Request,
+    ServerFacts,
+    ServiceChange,
+    plan,
+    rollback,
+)
 
 #: What ``undo_run_id`` calls the last run of the journal that applied something on the host.
 LAST = "last"
-
-#: Seconds for the domain controller that took a block to show it.
-READ_BACK = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +60,7 @@ class Wish:
 
     request: Request
     undo_run_id: str | None
+    health: _health.Wish | None
 
 
 def decide(task: Task) -> Decision:
@@ -49,12 +73,12 @@ def decide(task: Task) -> Decision:
     wish = _wish(params)
     left_open = history.open_operations()
     if left_open:
-        task.warn(f"an interrupted run left {len(left_open)} files of this server unsettled; they are brought to before or after first")
-    found = survey(task)
+        task.warn(f"an interrupted run left {len(left_open)} changes of this server unsettled; they are brought to before or after first")
+    found = _survey(task, wish, history)
     made = _plan(wish, found, history, task)
-    result = _result(made, found, journal, wish)
+    result = result_of(made, found, journal, _ours(history))
     if made.refusals and not left_open:
-        raise _refusal(made.refusals, result)
+        raise refusal_of(made.refusals, result)
     for warning in made.warnings:
         task.warn(warning)
 
@@ -65,20 +89,10 @@ def decide(task: Task) -> Decision:
     return Decision(
         result=result,
         changed=made.changed or bool(left_open),
-        diff=_diff(made, found),
+        diff=diff_of(made, found),
         effect=effect if made.changed or left_open else None,
-        failure=_failure(made.failures),
+        failure=failure_of(made.failures),
     )
-
-
-def _diff(made: Plan, found: Survey) -> list[dict[str, str]]:
-    """The plan's diff, after what it adds to MitigationsBlocked."""
-    if not made.block_ids:
-        return list(made.diff)
-    header = f"{found.snapshot.name}: MitigationsBlocked"
-    before = list(found.blocked or ())
-    lines = ["".join(f"{identifier}\n" for identifier in ids) for ids in (before, [*before, *made.block_ids])]
-    return [{"before_header": header, "after_header": header, "before": lines[0], "after": lines[1]}, *made.diff]
 
 
 def default_journal_dir(environment: Mapping[str, str]) -> str:
@@ -89,13 +103,17 @@ def default_journal_dir(environment: Mapping[str, str]) -> str:
 
 def _wish(params: Mapping[str, Any]) -> Wish:
     ids = tuple(str(entry).strip() for entry in params["mitigations"] or ())
-    undo = params["undo_run_id"]
-    if undo and params["state"] != "absent":
+    state, undo = params["state"], params["undo_run_id"]
+    if undo and state != "absent":
         raise InvalidInput("undo_run_id goes with state: absent", "invalid_combination")
     if undo and ids:
         raise InvalidInput("undo_run_id says what to undo; leave mitigations out", "invalid_combination")
-    if not undo and not ids and params["state"] == "absent":
+    if not undo and not ids and state == "absent":
         raise InvalidInput("state: absent needs mitigations or undo_run_id", "mitigations_required")
+    if params["unblock"] and state != "retired":
+        raise InvalidInput("unblock goes with state: retired; elsewhere a block would be lifted that keeps EM away", "invalid_combination")
+    if params["relocate"] and state != "applied":
+        raise InvalidInput("relocate goes with state: applied", "invalid_combination")
     feed: tuple[str, ...] | None = None
     do_nothing: frozenset[str] = frozenset()
     if params["feed"]:
@@ -104,7 +122,7 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         do_nothing = frozenset(config.id for config in document.configs if config.does_nothing)
     request = Request(
         mitigations=ids or ("all",),
-        state=params["state"],
+        state=state,
         feed=feed,
         do_nothing=do_nothing,
         honour_blocked=params["honour_blocked"],
@@ -113,8 +131,26 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         on_conflict=params["on_conflict"],
         include_foreign=params["include_foreign"],
         site=params["site"],
+        relocate=params["relocate"],
+        unblock=params["unblock"],
     )
-    return Wish(request, checked_run_id(undo) if undo else None)
+    return Wish(request, checked_run_id(undo) if undo else None, _health.wish_of(params["health"]))
+
+
+# --- observing and planning --------------------------------------------------------------------------------------------------
+
+
+def _survey(task: Task, wish: Wish, history: History) -> Survey:
+    """Read the server, with the services and pools that the request or the journal is about."""
+    ids = [*wish.request.mitigations, *((wish.request.feed or ()) if "all" in wish.request.mitigations else ())]
+    wanted = [mitigation for mitigation in map(_catalogue.find, ids) if mitigation is not None]
+    kept = history.states_in_force(_undone_run(wish, history), "apply") if wish.undo_run_id else []
+    services = [entry.name for entry in kept if entry.kind == SERVICE]
+    return survey(task, wanted, services, [entry.name for entry in kept if entry.kind != SERVICE])
+
+
+def _undone_run(wish: Wish, history: History) -> str | None:
+    return history.last_run() if wish.undo_run_id == LAST else wish.undo_run_id
 
 
 def _plan(wish: Wish, found: Survey, history: History, task: Task) -> Plan:
@@ -132,133 +168,149 @@ def _plan(wish: Wish, found: Survey, history: History, task: Task) -> Plan:
         blocked=None if found.blocked is None else tuple(found.blocked),
         em=em,
         rewrite_dll=snapshot.url_rewrite.dll is not None,
+        services=found.states.services,
+        pools=found.states.pools,
     )
     if wish.undo_run_id is not None:
-        if snapshot.configuration is None:
-            problem = snapshot.problem or ConfigurationError(f"{snapshot.application_host.path} does not exist", "configuration_not_read", file=None, line=None)
-            return Plan(refusals=(Refusal(None, problem.reason, problem.message),))
-        run_id = history.last_run() if wish.undo_run_id == LAST else wish.undo_run_id
-        operations = history.in_force(run_id, verb="apply") if run_id else []
-        if not operations:
-            what = "any run" if run_id is None else run_id
-            task.warn(f"the journal {history.directory} knows nothing that {what} applied on {history.host}; name mitigations to undo without it")
-            return Plan()
-        made = rollback(snapshot.configuration, facts, operations, found.site)
-        ids = list(dict.fromkeys(identifier for operation in operations for identifier in operation.mitigations))
-        action, reason = ("remove", "undo") if made.edits else ("none", "absent")
-        outcomes = tuple(Outcome(identifier, action, reason, f"{identifier}: as before the run {run_id}") for identifier in ids)
-        return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(_verdicts(ids, found)))
+        return _undo(wish, found, facts, history, task)
     request = dataclasses.replace(wish.request, blocked_by_us=history.blocked_ids)
-    return plan(request, snapshot.configuration, facts, history.in_force(), snapshot.problem)
+    kept = [_change(one) for one in history.states_in_force()]
+    return plan(request, snapshot.configuration, facts, history.in_force(), snapshot.problem, kept=kept)
 
 
-def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = (), block_ids: Sequence[str] = ()) -> list[Verdict]:
-    """Return the verdicts on these ids as they are once the edits and blocks are made."""
-    configuration = found.snapshot.configuration
-    blocked = None if found.blocked is None else [*found.blocked, *block_ids]
-    for edit in edits:
-        if configuration is not None:
-            configuration = configuration.with_file(edit.path, edit.after)
-    made = []
-    for identifier in ids:
-        mitigation = _catalogue.find(identifier)
-        if mitigation is None:
-            made.append(unsupported(identifier, blocked))
-        else:
-            made.append(verdict(mitigation, configuration, found.build, blocked, (identifier,), found.snapshot.problem, found.site))
-    return made
+def _undo(wish: Wish, found: Survey, facts: ServerFacts, history: History, task: Task) -> Plan:
+    """Plan the way back from one run of the journal."""
+    snapshot = found.snapshot
+    if snapshot.configuration is None:
+        problem = snapshot.problem or ConfigurationError(f"{snapshot.application_host.path} does not exist", "configuration_not_read", file=None, line=None)
+        return Plan(refusals=(Refusal(None, problem.reason, problem.message),))
+    run_id = _undone_run(wish, history)
+    operations = history.in_force(run_id, verb="apply") if run_id else []
+    states = history.states_in_force(run_id, verb="apply") if run_id else []
+    if not operations and not states:
+        what = "any run" if run_id is None else run_id
+        task.warn(f"the journal {history.directory} knows nothing that {what} applied on {history.host}; name mitigations to undo without it")
+        return Plan()
+    made_for = [entry.mitigations for entry in operations] + [entry.mitigations for entry in states]
+    made = rollback(snapshot.configuration, facts, operations, found.site, kept=[_change(one) for one in states])
+    ids = list(dict.fromkeys(identifier for mitigations in made_for for identifier in mitigations))
+    action, reason = ("remove", "undo") if made.steps else ("none", "absent")
+    outcomes = tuple(Outcome(identifier, action, reason, f"{identifier}: as before the run {run_id}") for identifier in ids)
+    return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(verdicts_after(ids, found, ours=_ours(history))))
 
 
-def _result(made: Plan, found: Survey, journal: Journal, wish: Wish) -> dict[str, Any]:
-    actions = {outcome.id: outcome for outcome in made.outcomes}
-    mitigations = []
-    for one in _verdicts([entry.id for entry in made.verdicts], found, made.edits, made.block_ids):
-        outcome = actions.get(one.id)
-        mitigations.append(dict(one.as_dict(), action=outcome.action if outcome else "none", explanation=outcome.message if outcome else None))
-    return {
-        "mitigations": mitigations,
-        "steps": [_step(edit) for edit in made.edits],
-        "effects": list(made.effects),
-        "side_effects": list(made.side_effects),
-        "blocked_ids": list(made.block_ids),
-        "ignored": [outcome.id for outcome in made.outcomes if outcome.reason == "nothing_to_do"],
-        "run_id": journal.run_id if made.changed else None,
-        "journal": journal.path if made.changed else None,
-        "recovered": [],
-    }
+def _change(entry: Transition) -> ServiceChange | PoolChange:
+    if entry.kind == SERVICE:
+        return ServiceChange(entry.name, ServiceState(*entry.before), ServiceState(*entry.after), entry.mitigations)
+    return PoolChange(entry.name, PoolState(*entry.before), PoolState(*entry.after), entry.mitigations)
 
 
-def _step(edit: FileEdit) -> dict[str, Any]:
-    action = "create" if edit.before is None else "delete" if edit.after is None else "replace"
-    checks = [{"filter": check.filter, "path": check.pspath} for check in edit.checks]
-    return {"file": edit.path, "action": action, "mitigations": list(edit.purposes), "checks": checks}
+def _ours(history: History) -> list[str]:
+    """Services and pools that this collection changed last by applying something."""
+    last = {entry.target.lower(): entry for entry in history.states_in_force()}
+    return [entry.name for entry in last.values() if entry.verb == "apply"]
 
 
-def _refusal(refusals: Sequence[Refusal], result: dict[str, Any]) -> Refused:
-    """All refusals in one exception, so that a server's owner mends everything at once; the code is the first one's."""
-    first = refusals[0]
-    message = " ".join(f"{refusal.message.rstrip('.')}." for refusal in refusals)
-    details = {**first.details, "mitigations": result["mitigations"], "refusals": [{"id": r.id, "reason": r.reason, "msg": r.message} for r in refusals]}
-    return Refused(message, first.reason, **details)
+# --- the effect --------------------------------------------------------------------------------------------------------------
 
 
-def _failure(failures: Sequence[Refusal]) -> MitigationError | None:
-    if not failures:
-        return None
-    return Refused(" ".join(f"{failure.message.rstrip('.')}." for failure in failures), failures[0].reason)
-
-
-def _carry_out(task: Task, wish: Wish, made: Plan, found: Survey, journal: Journal, left_open: Sequence[Operation]) -> dict[str, Any]:
+def _carry_out(task: Task, wish: Wish, made: Plan, found: Survey, journal: Journal, left_open: Sequence[Entry]) -> dict[str, Any]:
     applier = Applier(task.host, journal, task.now, task.progress)
-    recovered = [{"file": done.operation.path, "run_id": done.operation.run_id, "outcome": done.event} for done in applier.recover(left_open)]
+    mended = [recovered(done.entry, done.event) for done in applier.recover(left_open)]
     if left_open:
         made, found = _again(task, wish, journal)
-    for attempt in (1, 2):
-        _block(task, made, found, journal)
-        try:
-            operations = applier.apply(made.edits, "apply" if wish.request.state == "applied" else "remove")
-            break
-        except FileMoved as exc:
-            # Somebody else writes too: what they wrote is read and planned with, once (DESIGN.md 5).
-            if attempt == 2:
-                message = f"{exc.message}; it changed again while it was planned anew, so nothing was written. Run again when nobody else writes it"
-                raise ApplyError(message, "file_changed", **exc.details) from exc
-            task.progress(f"{exc.message}; reading and planning once more")
-            made, found = _again(task, wish, journal)
-    History(journal.directory, journal.host).prune()
-    result = _result(made, found, journal, wish)
-    result["recovered"] = recovered
-    result["backed_up"] = [
-        {"file": operation.path, "before_sha256": operation.before_sha256, "after_sha256": operation.after_sha256} for operation in operations
-    ]
-    result["changed"] = made.changed or bool(recovered)
+    watch = _watch(task, wish, made, found)
+    if watch is not None:
+        watch.before()
+    blocked: list[str] = []
+    try:
+        for attempt in (1, 2):
+            blocked += _block(task, made, found, journal)
+            try:
+                entries = applier.apply(made.steps, "apply" if wish.request.state == "applied" else "remove", watch.confirm if watch else None)
+                break
+            except FileMoved as exc:
+                # Somebody else writes too: what they wrote is read and planned with, once (DESIGN.md 5).
+                if attempt == 2:
+                    message = f"{exc.message}; it changed again while it was planned anew, so nothing was written. Run again when nobody else writes it"
+                    raise ApplyError(message, "file_changed", **exc.details) from exc
+                task.progress(f"{exc.message}; reading and planning once more")
+                made, found = _again(task, wish, journal)
+                if watch is not None:
+                    watch.expected = _expected(made, found)
+    except ConnectionFailure:
+        raise
+    except MitigationError as exc:
+        _lift_again(task, found, blocked, journal, exc)
+        raise
+    if made.unblock_ids and found.entry is not None:
+        _blocks.lift(task, str(found.entry["name"]), made.unblock_ids, journal)
+    history = History(journal.directory, journal.host)
+    history.prune()
+    result = result_of(made, found, journal, _ours(history))
+    result["recovered"] = mended
+    result["backed_up"] = [backed_up(entry) for entry in entries]
+    result["health"] = watch.result if watch is not None and made.steps else None
+    result["changed"] = made.changed or bool(mended)
     return result
 
 
 def _again(task: Task, wish: Wish, journal: Journal) -> tuple[Plan, Survey]:
     """Observe and plan anew with what the journal knows by now."""
-    found = survey(task)
-    made = _plan(wish, found, History(journal.directory, journal.host), task)
+    history = History(journal.directory, journal.host)
+    found = _survey(task, wish, history)
+    made = _plan(wish, found, history, task)
     if made.refusals:
-        raise _refusal(made.refusals, _result(made, found, journal, wish))
+        raise refusal_of(made.refusals, result_of(made, found, journal, _ours(history)))
     return made, found
 
 
-def _block(task: Task, made: Plan, found: Survey, journal: Journal) -> None:
-    """Block the plan's ids for EM and read them back, before any file is touched (DESIGN.md 4)."""
-    if not made.block_ids or found.entry is None:
-        return
+def _block(task: Task, made: Plan, found: Survey, journal: Journal) -> list[str]:
+    """Settle what an interrupted run left of its blocks, then block the plan's ids."""
+    if found.entry is None:
+        return []
     identity = str(found.entry["name"])
-    current = read_server(task.exchange, identity)
-    wanted = blocked_after(current["mitigations_blocked"], {"add": list(made.block_ids)})
-    missing = [identifier for identifier in wanted if identifier not in current["mitigations_blocked"]]
-    if not missing:
+    unsure = History(journal.directory, journal.host).unsure_blocks
+    if unsure:
+        _blocks.settle(task, identity, unsure, journal)
+    return _blocks.block(task, identity, made.block_ids, journal) if made.block_ids else []
+
+
+def _lift_again(task: Task, found: Survey, blocked: Sequence[str], journal: Journal, why: MitigationError) -> None:
+    """The change was taken back, so EM is let in again where this run kept it out."""
+    if not blocked or found.entry is None or why.details.get("undone") is False:
         return
-    controller = current["domain_controller"]
-    where = {"DomainController": controller} if controller else {}
-    journal.append(task.now(), "blocking", ids=missing, before=current["mitigations_blocked"])
-    task.progress(f"blocking {', '.join(missing)} for EM")
-    task.exchange.change((call("Set-ExchangeServer", Identity=identity, MitigationsBlocked=wanted, **where, Confirm=False),))
-    if not wait_until(lambda: read_server(task.exchange, identity, controller), lambda now: set(wanted) <= set(now["mitigations_blocked"]), READ_BACK)[1]:
-        raise ApplyError(f"{identity} does not show the block of {', '.join(missing)} that was just set; no file was touched", "block_not_visible")
-    journal.append(task.now(), "blocked", ids=missing)
+    try:
+        _blocks.lift(task, str(found.entry["name"]), blocked, journal)
+    except MitigationError as exc:
+        task.warn(f"the change failed and was taken back, but {', '.join(blocked)} stays blocked for EM: {exc.message}")
+
+
+# --- health ------------------------------------------------------------------------------------------------------------------
+
+
+def _watch(task: Task, wish: Wish, made: Plan, found: Survey) -> _health.Watch | None:
+    """Return the probes of this run, None where none are wanted or nothing is changed on the server itself."""
+    health = wish.health
+    if health is None or not made.steps:
+        return None
+    base = health.url or f"https://{(found.entry or {}).get('fqdn') or found.snapshot.name}"
+    ask = _health.from_host(task.host, base, health) if health.source == "host" else _health.from_controller(base, health)
+    ids = [outcome.id for outcome in made.outcomes if outcome.action in ("apply", "replace")]
+    return _health.Watch(health, ask, base, _expected(made, found), ids, task.warn)
+
+
+def _expected(made: Plan, found: Survey) -> Any:
+    """Return a function that tells whether a path is meant to be out of service once the plan is carried out: its pool is stopped."""
+    stopped = {change.name.casefold() for change in made.pools if change.after.state == "Stopped"}
+    stopped |= {name for name, state in found.states.pools.items() if state is not None and state.state == "Stopped"}
+    stopped -= {change.name.casefold() for change in made.pools if change.after.state != "Stopped"}
+    configuration = found.snapshot.configuration
+
+    def expected(path: str) -> bool:
+        if configuration is None or not stopped:
+            return False
+        application = configuration.site(found.site).application_of(path.partition("?")[0])
+        return application is not None and application.pool.casefold() in stopped
+
+    return expected

@@ -4,7 +4,7 @@
 """Stage observe: read one server through its Windows endpoint into a snapshot, in two pipelines.
 
 The first asks for everything whose place is known beforehand, the second for the files that the first one named.
-A third runs only where Windows stands on another drive than assumed.
+A third runs only where Windows stands on another drive than assumed, or where a web.config keeps a section in another file.
 Note that this module util is private to the collection and may change at any time.
 """
 
@@ -170,6 +170,11 @@ def observe(host: Session, exchange_site: str = "Default Web Site") -> Snapshot:
             configuration = iis.Configuration(application_host, files, environment)
         except ConfigurationError as exc:
             problem = exc
+    more = configuration.unread() if configuration is not None else []
+    if configuration is not None and more:
+        # A section that stands in a file of its own: rare, and one pipeline more.
+        files.update({path.lower(): _file(answer, path) for path, answer in zip(more, host.read([content(path) for path in more]))})
+        configuration = configuration.with_files(files)
     dll_version = _version(answers["rewrite_dll"])
     dll = ntpath.join(actual, "System32", "inetsrv", "rewrite.dll")
     system = _one(answers["os"])

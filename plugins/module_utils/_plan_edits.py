@@ -8,20 +8,24 @@ Pure. Note that this module util is private to the collection and may change at 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, RewriteAction, precondition_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+    InboundRule,
+    Mitigation,
+    OutboundRule,
+    RewriteAction,
+    precondition_of,
+)
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND, settings
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import key
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import FileEdit, ParseCheck, Record
-from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Finding, Verdict
-from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import parse
+from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 
 #: What IIS is asked for to parse a section (CMDLETS.md 5).
 FILTERS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +51,10 @@ class FileChange:
             return self.exact[0]
         return None if self.draft.before is None and self.draft.data == NEW_FILE else self.draft.data
 
+    def copy(self) -> FileChange:
+        """Return one that can go on by itself."""
+        return FileChange(self.draft.copy(), self.sddl, list(self.sections), list(self.purposes), self.exact)
+
     def note(self, identifier: str, section: str) -> None:
         """Remember what the change is for."""
         if identifier not in self.purposes:
@@ -62,6 +70,12 @@ class Changes:
         self.configuration = configuration
         self.files: dict[str, FileChange] = {}
 
+    def copy(self) -> Changes:
+        """Return one that can go on by itself."""
+        other = Changes(self.configuration)
+        other.files = {name: change.copy() for name, change in self.files.items()}
+        return other
+
     def of(self, file: str) -> FileChange:
         """Return the change of a file, begun where it is new. Raises Refused for files that are not edited."""
         if key(file) == key(self.configuration.application_host.path):
@@ -73,14 +87,14 @@ class Changes:
             self.files[key(file)] = FileChange(Draft(state.path, state.data), state.sddl)
         return self.files[key(file)]
 
-    def insert(self, mitigation: Mitigation, action: RewriteAction, site: str) -> None:
-        """Plan an action's rules into its file. Raises Refused or ConfigurationError."""
+    def insert(self, mitigation: Mitigation, action: RewriteAction, rules: Sequence[InboundRule | OutboundRule], site: str) -> None:
+        """Plan rules of an action into its file. Raises Refused or ConfigurationError."""
         configuration = self.configuration
         file = configuration.file_for(site, action.path)
         if configuration.state_of(file).data is None and not action.create_file:
             raise Refused(f"{file} does not exist, but {site}{action.path} cannot work without it; repair the installation first", "file_missing", file=file)
         change = self.of(file)
-        for rule in action.rules:
+        for rule in reversed(rules) if action.first else rules:
             lock = configuration.lock_on(site, action.path, rule.section, file)
             if lock is not None:
                 raise Refused(f"{file}: the section {rule.section} is locked for this path by {lock}; unlock it and run again", "section_locked", file=file)
@@ -208,20 +222,10 @@ def _is_our_new_file(now: bytes, before: bytes) -> bool:
     return now == NEW_FILE and before != NEW_FILE
 
 
-def second_entries(mitigation: Mitigation, configuration: Configuration, site: str | None, maker: str) -> list[Rule]:
-    """Return the rules of one maker that stand a second time under a name and therefore are in force nowhere."""
-    found: dict[tuple[str, tuple[int, int]], Rule] = {}
-    for action in mitigation.actions:
-        for problem in configuration.effective_rewrite(site or action.site, action.path).problems:
-            if problem.kind == "duplicate":
-                found.update({rule.origin: rule for rule in problem.rules if mitigation.names.maker(rule.name) == maker})
-    return list(found.values())
-
-
 def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configuration, site: str | None, foreign: bool) -> dict[int, list[Rule]]:
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}
-    for index, (action, finding) in enumerate(zip(mitigation.actions, verdict.findings, strict=False)):
+    for index, (action, finding) in enumerate(zip(mitigation.rewrites, verdict.findings, strict=False)):
         effective = configuration.effective_rewrite(site or action.site, action.path)
         rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
         known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}
@@ -235,6 +239,13 @@ def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configura
         if rules:
             found[index] = list({rule.origin: rule for rule in rules}.values())
     return found
+
+
+def with_doubles(rules: Sequence[Rule], effective: Effective) -> list[Rule]:
+    """Return rules together with those that stand a second time under their names: they would take their place."""
+    names = {(rule.kind, rule.name.casefold()) for rule in rules}
+    doubles = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules if (rule.kind, rule.name.casefold()) in names]
+    return list({rule.origin: rule for rule in (*rules, *doubles)}.values())
 
 
 def by_journal(change: FileChange, journal: Sequence[Record]) -> list[bytes | None]:
@@ -254,49 +265,3 @@ def by_journal(change: FileChange, journal: Sequence[Record]) -> list[bytes | No
         present = record.before
         states.insert(0, present)
     return states
-
-
-def diff_of(edits: Sequence[FileEdit]) -> list[dict[str, str]]:
-    """Return what check mode and a real run show: the elements of rewrite sections that go or come, and nothing else of the file."""
-    found = []
-    for edit in edits:
-        before, after = _elements(edit.path, edit.before), _elements(edit.path, edit.after)
-        gone = _minus(before, after)
-        come = _minus(after, before)
-        header = f"{edit.path} ({', '.join(edit.purposes)})"
-        found.append(
-            {"before": "".join(f"{text}\n" for text in gone), "after": "".join(f"{text}\n" for text in come), "before_header": header, "after_header": header}
-        )
-    return found
-
-
-def _elements(file: str, data: bytes | None) -> list[str]:
-    if data is None:
-        return []
-    try:
-        document = parse(data, file)
-    except ConfigurationError:
-        return []
-    texts = []
-    for section in (INBOUND, OUTBOUND):
-        for setting in settings(document, section):
-            children = [child for child in setting.element.children if child.tag == "rule"]
-            children += [child for holder in setting.element.all("preConditions") for child in holder.all("preCondition")]
-            texts += [document.source(child).replace("\r\n", "\n") for child in children]
-    return texts
-
-
-def _minus(texts: Sequence[str], others: Sequence[str]) -> list[str]:
-    left = collections.Counter(others)
-    result = []
-    for text in texts:
-        if left[text]:
-            left[text] -= 1
-        else:
-            result.append(text)
-    return result
-
-
-def lasting_loss(finding: Finding) -> bool:
-    """Say whether a finding cannot be cured by writing the rule anew, because levels below take it away."""
-    return bool(finding.active and finding.lost)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Splice
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 
@@ -36,6 +37,29 @@ class FileEdit:
     purposes: tuple[str, ...]
     splices: tuple[Splice, ...]
     checks: tuple[ParseCheck, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceChange:
+    """One Windows service from before to after; ``purposes`` are mitigation ids. As a record of the journal: what was done."""
+
+    name: str
+    before: ServiceState
+    after: ServiceState
+    purposes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolChange:
+    """One application pool from before to after; ``purposes`` are mitigation ids. As a record of the journal: what was done."""
+
+    name: str
+    before: PoolState
+    after: PoolState
+    purposes: tuple[str, ...]
+
+
+Step = FileEdit | ServiceChange | PoolChange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +115,17 @@ class ServerFacts:
     """What the plan knows of the server beside its IIS configuration; None is unknown.
 
     ``blocked`` is MitigationsBlocked. ``em`` None: the server's EM settings are not known, or its build has no EM.
-    ``rewrite_dll``: whether URL Rewrite's library is on the disk.
+    ``rewrite_dll``: whether URL Rewrite's library is on the disk. ``services`` and ``pools`` are those that the catalogue names,
+    by lower-case name; None where there is no such service or pool on the server. A name that is missing was not read: unknown,
+    as all are without the mapping.
     """
 
     build: Build | None
     blocked: tuple[str, ...] | None = None
     em: EmFacts | None = None
     rewrite_dll: bool | None = None
+    services: Mapping[str, ServiceState | None] | None = None
+    pools: Mapping[str, PoolState | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +133,9 @@ class Request:
     """What is wanted. ``mitigations`` are ids or ``all``; ``feed`` the ids of the verified feed, None without one.
 
     ``do_nothing`` are ids whose only action is DoNothing. ``blocked_by_us`` are blocks that this collection has set: they do not
-    hold it back. ``site`` is the front-end site's name where it is not Microsoft's.
+    hold it back. ``site`` is the front-end site's name where it is not Microsoft's. ``state`` is applied, absent or retired.
+    ``relocate`` moves M2 of EM into the location block, ``unblock`` (state retired) lifts blocks of ours that are not needed any more.
+    ``local`` are mitigations of a local document, found by their ids before the catalogue is asked.
     """
 
     mitigations: tuple[str, ...]
@@ -119,11 +149,14 @@ class Request:
     include_foreign: bool = False
     blocked_by_us: tuple[str, ...] = ()
     site: str | None = None
+    relocate: bool = False
+    unblock: bool = False
+    local: tuple[Mitigation, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What becomes of one id: ``action`` is apply, replace, remove or none; ``reason`` a code that says why none."""
+    """What becomes of one id: ``action`` is apply, replace, remove, unblock or none; ``reason`` a code that says why none."""
 
     id: str
     action: str
@@ -133,9 +166,9 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything a run will do, in order: ``block_ids`` are blocked first, then ``edits`` are written.
+    """Everything a run will do, in this order: ``block_ids`` are blocked and read back, then ``steps``, then ``unblock_ids`` are lifted.
 
-    ``refusals`` not empty: nothing is done. ``failures`` are raised after the rest is done. ``diff`` shows the edits.
+    ``refusals`` not empty: nothing is done. ``failures`` are raised after the rest is done. ``diff`` shows the steps.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -148,11 +181,23 @@ class Plan:
     diff: tuple[dict[str, str], ...] = ()
     effects: tuple[str, ...] = ()
     side_effects: tuple[str, ...] = ()
+    services: tuple[ServiceChange, ...] = ()
+    pools: tuple[PoolChange, ...] = ()
+    unblock_ids: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether anything is to be done."""
-        return bool(self.edits or self.block_ids)
+        return bool(self.steps or self.block_ids or self.unblock_ids)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The one order in which the server is changed: files, then services, then pools; an undo goes backwards.
+
+        Each service or pool: on the way to Disabled or not autoStart the start mode first, then the stop; on the way back the start
+        mode first, then the start. So a server that restarts in between comes up as it is meant to be.
+        """
+        return (*self.edits, *self.services, *self.pools)
 
     @property
     def effects_text(self) -> str:

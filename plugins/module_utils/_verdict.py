@@ -10,7 +10,7 @@ Detection is by behaviour, not by rule name; the name only tells the maker (FACT
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
@@ -20,12 +20,16 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     InboundRule,
     Mitigation,
     OutboundRule,
+    PoolState,
     Revision,
     RewriteAction,
+    ServiceState,
     precondition_of,
+    shadowing,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Problem, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._verdict_states import Standing, standings
 
 #: Worst first: a mitigation of several rules is in the worst state of them.
 STATES = ("unknown", "conflicting", "disabled", "absent", "applied", "unsupported")
@@ -36,7 +40,8 @@ class Finding:
     """What was found of one action: rules that do the job, the same switched off, known names that do something else.
 
     ``lost`` are applications that should inherit the rule and do not; ``earlier`` those of ``misnamed`` that are published
-    earlier revisions.
+    earlier revisions. ``incurable``: writing the rule anew does not help. ``parts`` are the findings of the single rules of an
+    action with several. ``notes`` are worth a warning.
     """
 
     state: str
@@ -46,6 +51,9 @@ class Finding:
     misnamed: tuple[Rule, ...] = ()
     lost: tuple[str, ...] = ()
     earlier: tuple[Rule, ...] = ()
+    incurable: bool = False
+    parts: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -75,6 +83,7 @@ class Verdict:
     code_fix: str | None
     side_effects: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    standings: tuple[Standing, ...] = ()
     problem: ConfigurationError | None = dataclasses.field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,31 +117,46 @@ def verdict(
     config_ids: Sequence[str] = (),
     problem: ConfigurationError | None = None,
     site: str | None = None,
+    services: Mapping[str, ServiceState | None] | None = None,
+    pools: Mapping[str, PoolState | None] | None = None,
+    ours: Collection[str] = (),
 ) -> Verdict:
     """Return the verdict on a mitigation.
 
     ``blocked_ids`` is the server's MitigationsBlocked, None where it is not known; ``config_ids`` are the feed's ids for this
     mitigation (default: its own). Without a configuration the state is unknown for the reason in ``problem``. ``site`` stands
-    in for the catalogue's where the site was renamed.
+    in for the catalogue's where the site was renamed. ``services`` and ``pools`` are as in ServerFacts; ``ours`` are the names of
+    services and pools that the journal says this collection changed.
     """
     findings: tuple[Finding, ...] = ()
     breaks: tuple[str, ...] = ()
-    if configuration is not None:
+    found = standings(mitigation, services, pools, ours)
+    why: str | None
+    if configuration is None and mitigation.rewrites:
+        problem = problem or ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
+    elif configuration is not None:
+        problem = None
         try:
-            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.actions)
+            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.rewrites)
             breaks = _breaks(mitigation, findings, configuration, site)
         except ConfigurationError as error:
             problem, findings = error, ()
-    if findings:
-        worst = min(findings, key=lambda finding: STATES.index(finding.state))
-        state, reason = worst.state, worst.reason
-        rules = [rule for finding in findings for rule in finding.rules]
-        maker = mitigation.names.maker(worst.rules[0].name) if worst.rules else None
-        evidence = tuple(dict(rule.evidence()) for rule in rules)
+    unread = next((standing for standing in found if standing.state == "unknown"), None)
+    if unread is not None and (problem is None or not mitigation.rewrites):
+        problem = ConfigurationError(str(unread.reason), "state_not_read", file=None, line=None)
+    elif not mitigation.rewrites:
+        problem = None
+    if problem is not None:
+        state, why, maker = "unknown", problem.message, None
+        evidence: tuple[dict[str, Any], ...] = tuple(dict(standing.evidence()) for standing in found)
+        if mitigation.rewrites:
+            evidence = ({"file": problem.details.get("file"), "line": problem.details.get("line"), "rule": None, "location": None}, *evidence)
     else:
-        problem = problem or ConfigurationError("the IIS configuration was not read", "configuration_not_read", file=None, line=None)
-        state, reason, maker = "unknown", problem.message, None
-        evidence = ({"file": problem.details.get("file"), "line": problem.details.get("line"), "rule": None, "location": None},)
+        parts: list[Finding | Standing] = [*findings, *found]
+        worst = min(parts, key=lambda part: STATES.index(part.state))
+        state, why, maker = worst.state, worst.reason, _maker(mitigation, worst, found)
+        rules = {rule.origin: rule for finding in findings for rule in finding.rules}
+        evidence = (*(dict(rule.evidence()) for rule in rules.values()), *(dict(standing.evidence()) for standing in found))
     needed = mitigation.needed(build)
     blocking = _blocking(blocked_ids, config_ids or (mitigation.id,))
     bounds = mitigation.applicability.get(product_of(build) or "")
@@ -149,14 +173,17 @@ def verdict(
         maker=maker,
         breaks=breaks,
         block_can_be_lifted=bool(blocking) and needed == "no",
-        reason=reason,
+        reason=why,
         evidence=evidence,
-        duplicates=tuple(_duplicate(mitigation, rule) for finding in findings if len(finding.active) > 1 for rule in finding.active),
+        duplicates=tuple(
+            _duplicate(mitigation, rule) for finding in findings for part in finding.parts if len(part.active) > 1 for rule in part.active
+        ),
         highest_applicable={} if bounds is None else {name: format_build(value) for name, value in bounds.highest_applicable().items()},
         code_fix=None if fix is None else format_build(fix),
         side_effects=tuple(effect.text for effect in mitigation.side_effects),
         findings=findings,
-        problem=problem if state == "unknown" else None,
+        standings=found,
+        problem=problem,
     )
 
 
@@ -194,43 +221,109 @@ def _duplicate(mitigation: Mitigation, rule: Rule) -> dict[str, Any]:
     return {"rule": rule.name, "maker": mitigation.names.maker(rule.name), "file": rule.file, "line": rule.line}
 
 
+def _maker(mitigation: Mitigation, worst: Finding | Standing, found: Sequence[Standing]) -> str | None:
+    if isinstance(worst, Finding):
+        return mitigation.names.maker(worst.rules[0].name) if worst.rules else None
+    there = [standing for standing in found if standing.now is not None]
+    if worst.state != "applied" or not there:
+        return None
+    return "us" if all(standing.ours for standing in there) else "other"
+
+
 def examine(mitigation: Mitigation, action: RewriteAction, configuration: Configuration, site: str) -> Finding:
     """Look for one action's rules where they have to be in force. Raises ConfigurationError where a file cannot be understood."""
-    return min((_examine_rule(mitigation, action, rule, configuration, site) for rule in action.rules), key=lambda finding: STATES.index(finding.state))
+    configuration.physical_path(site, action.path)
+    parts = tuple(_examine_rule(mitigation, action, rule, configuration, site) for rule in action.rules)
+    worst = min(parts, key=lambda finding: STATES.index(finding.state))
+
+    def gathered(rules: Iterable[tuple[Rule, ...]]) -> tuple[Rule, ...]:
+        return tuple({rule.origin: rule for group in rules for rule in group}.values())
+
+    return dataclasses.replace(
+        worst,
+        active=gathered(part.active for part in parts),
+        inactive=gathered(part.inactive for part in parts),
+        misnamed=gathered(part.misnamed for part in parts),
+        lost=tuple(dict.fromkeys(path for part in parts for path in part.lost)),
+        earlier=gathered(part.earlier for part in parts),
+        incurable=any(part.incurable for part in parts),
+        parts=parts,
+        notes=tuple(note for part in parts for note in part.notes),
+    )
 
 
 def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: InboundRule | OutboundRule, configuration: Configuration, site: str) -> Finding:
     effective = configuration.effective_rewrite(site, action.path)
-    same = [rule for rule in wanted.candidates(effective) if wanted.same_behaviour(rule, effective)]
+    candidates = wanted.candidates(effective)
+    same = [rule for rule in candidates if wanted.same_behaviour(rule, effective)]
     active = tuple(rule for rule in same if rule.enabled)
     inactive = tuple(rule for rule in same if not rule.enabled)
-    known = [rule for rule in wanted.candidates(effective) if rule not in same and mitigation.names.maker(rule.name) != "other"]
-    misnamed = tuple(known)
+    others = [rule for one in mitigation.rewrites for r in one.rules if r is not wanted for rule in candidates if r.same_behaviour(rule, effective)]
+    misnamed = tuple(rule for rule in candidates if rule not in same and rule not in others and mitigation.names.maker(rule.name) != "other")
     earlier = tuple(rule for rule in misnamed if _revision(action, rule, effective) is not None)
-    below = configuration.applications_below(site, action.path) if action.place == ROOT else []
+    rest = Finding("absent", None, active, inactive, misnamed, (), earlier)
+    # What lies below must be understood in any case: a rule may be put above it.
+    lost = _lost_below(action, wanted, configuration, site)
+    if active:
+        return _in_force(mitigation, action, lost, configuration, site, rest)
+    if inactive:
+        return dataclasses.replace(
+            rest, state="disabled", reason=f"the rule {inactive[0].name!r} is switched off ({inactive[0].file}, line {inactive[0].line})"
+        )
+    if misnamed:
+        return dataclasses.replace(rest, state="conflicting", reason=_misnamed(action, misnamed[0], effective))
+    return rest if len(action.rules) == 1 else dataclasses.replace(rest, reason=f"the rule on {_about(wanted)} is not there")
+
+
+def _about(wanted: InboundRule | OutboundRule) -> str:
+    return f"{wanted.input} {wanted.pattern}" if isinstance(wanted, InboundRule) else wanted.server_variable
+
+
+def _lost_below(action: RewriteAction, wanted: InboundRule | OutboundRule, configuration: Configuration, site: str) -> list[str]:
+    """Return the applications below that should inherit the rule and do not."""
     lost = []
-    for path in below:
+    for path in configuration.applications_below(site, action.path) if action.place == ROOT else []:
         inherited = configuration.effective_rewrite(site, path)
         if not any(rule.enabled and wanted.same_behaviour(rule, inherited) for rule in wanted.candidates(inherited)):
             lost.append(path)
-    if active and not configuration.rewrite.module:
-        return Finding(
-            "disabled", "the rule is there, but the module RewriteModule is not loaded, so nothing carries it out", (), active + inactive, misnamed, (), earlier
-        )
-    if active and lost:
+    return lost
+
+
+def _in_force(mitigation: Mitigation, action: RewriteAction, lost: Sequence[str], configuration: Configuration, site: str, rest: Finding) -> Finding:
+    """Judge a rule that is there: whether something keeps it from doing its work."""
+    active = rest.active
+    idle = dataclasses.replace(rest, state="disabled", active=(), inactive=active + rest.inactive)
+    if not configuration.rewrite.module:
+        reason = "the rule is there, but the module RewriteModule is not loaded, so nothing carries it out"
+        return dataclasses.replace(idle, reason=reason, incurable=True)
+    gone = configuration.module_gone(site, action.path)
+    if gone is not None:
+        reason = f"the rule is there, but {gone[0]}, line {gone[1]}, takes the module RewriteModule away, so nothing carries it out"
+        return dataclasses.replace(idle, reason=reason, incurable=True)
+    if lost:
         reason = _lost(configuration, site, lost, active)
         if all(mitigation.names.maker(rule.name) == "other" for rule in active):
-            return Finding("absent", reason, (), inactive, misnamed, tuple(lost), earlier)
-        return Finding("conflicting", reason, active, inactive, misnamed, tuple(lost), earlier)
-    if active:
-        return Finding("applied", None, active, inactive, misnamed, (), earlier)
-    if inactive:
-        return Finding(
-            "disabled", f"the rule {inactive[0].name!r} is switched off ({inactive[0].file}, line {inactive[0].line})", (), inactive, misnamed, (), earlier
+            return dataclasses.replace(rest, reason=reason, active=(), lost=tuple(lost))
+        return dataclasses.replace(rest, state="conflicting", reason=reason, lost=tuple(lost), incurable=True)
+    for path in configuration.applications_below(site, action.path) if action.place == ROOT else []:
+        gone = configuration.module_gone(site, path)
+        if gone is not None:
+            reason = f"{gone[0]}, line {gone[1]}, takes the module RewriteModule away, so the rule is not carried out on {path}"
+            return dataclasses.replace(rest, state="conflicting", reason=reason, lost=(path,), incurable=True)
+    effective = configuration.effective_rewrite(site, action.path)
+    shadows = [shadowing(rule, effective) for rule in active]
+    if all(any(whole for dummy, whole in shadow) for shadow in shadows):
+        before = next(rule for rule, whole in shadows[0] if whole)
+        reason = f"the rule is there, but {before.name!r} ({before.file}, line {before.line}) comes before it and ends the processing of every request"
+        return dataclasses.replace(idle, reason=reason)
+    notes: tuple[str, ...] = ()
+    if all(shadows):
+        before = shadows[0][0][0]
+        notes = (
+            f"{before.name!r} ({before.file}, line {before.line}) comes before the rule {active[0].name!r} and ends the processing of rules "
+            "for the requests that it matches; they pass",
         )
-    if misnamed:
-        return Finding("conflicting", _misnamed(action, misnamed[0], effective), (), (), misnamed, (), earlier)
-    return Finding("absent", None)
+    return dataclasses.replace(rest, state="applied", reason=notes[0] if notes else None, notes=notes)
 
 
 def _lost(configuration: Configuration, site: str, lost: Sequence[str], active: Sequence[Rule]) -> str:
@@ -256,7 +349,7 @@ def _revision(action: RewriteAction, rule: Rule, effective: Effective) -> Revisi
 def _breaks(mitigation: Mitigation, findings: Sequence[Finding], configuration: Configuration, site: str | None) -> tuple[str, ...]:
     """Return the paths where IIS answers 500.19 because of a rule of this mitigation."""
     broken: dict[str, None] = {}
-    for action, finding in zip(mitigation.actions, findings, strict=False):
+    for action, finding in zip(mitigation.rewrites, findings, strict=False):
         rules = finding.active + finding.inactive + finding.misnamed
         name = site or action.site
         for path in [action.path, *configuration.applications_below(name, action.path)]:

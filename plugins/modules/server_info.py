@@ -216,7 +216,7 @@ server:
           type: str
           sample: CVE-2026-42897
         kind:
-          description: Kind of action.
+          description: Kind of action, V(rewrite), V(service) or V(app_pool).
           type: str
           sample: rewrite
         title:
@@ -227,6 +227,8 @@ server:
           description:
             - V(applied); V(absent); V(disabled), there but switched off; V(conflicting), a known name that does something
               else; V(unsupported), not in the catalogue; V(unknown) with RV(server.mitigations[].reason).
+            - A service counts as V(applied) when it is stopped and disabled, an application pool when it is stopped and does not start
+              by itself. Anything less is V(absent), and the reason says what is missing.
           type: str
           sample: applied
         needed:
@@ -260,7 +262,7 @@ server:
           type: str
           sample: null
         evidence:
-          description: The rules that speak for the state, with file, line and location.
+          description: The rules that speak for the state, with file, line and location; services and pools by name and state.
           type: list
           elements: dict
           sample: [{"file": "C:\\inetpub\\wwwroot\\web.config", "line": 44, "rule": "EEMS M1.1 PowerShell - inbound", "location": null}]

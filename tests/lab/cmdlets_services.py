@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cmdlets of services (CMDLETS.md 4); every transition is done when the cmdlet returns."""
+"""Cmdlets of services (CMDLETS.md 4); every transition is done when the cmdlet returns, unless a fault says otherwise."""
 
 from __future__ import annotations
 
@@ -94,7 +94,13 @@ def _failed(name: str, identifier: str, service: Service, verb: str, category: i
 
 def _stop(inv: Invocation, name: str, service: Service, force: bool) -> bool:
     """Stop and report; False when it was refused."""
+    slow = inv.machine.fault("stop-pending")
     try:
+        if slow and inv.get("NoWait"):
+            inv.machine.services.stop_slowly(service.name, slow.options.get("seconds", float("inf")))
+            return True
+        if slow:
+            raise LabRefusal(f"{name} would wait for ever for a service that does not stop; send -NoWait")
         inv.machine.services.stop(service.name, force)
     except ServiceProblem as problem:
         if problem.kind == "dependents":
@@ -111,6 +117,8 @@ def _stop(inv: Invocation, name: str, service: Service, force: bool) -> bool:
 
 def _start(inv: Invocation, name: str, service: Service) -> bool:
     try:
+        if inv.machine.fault("start-fails"):
+            raise ServiceProblem("disabled", service.name)
         inv.machine.services.start(service.name)
     except ServiceProblem:
         inv.error(_failed(name, "CouldNotStartService", service, "started", OPEN_ERROR, f"Cannot start service {service.name} on computer '.'."))

@@ -29,6 +29,12 @@ KNOWN: dict[str, tuple[str, str]] = {
     "session-budget": ("state", "answer every Create at the Exchange endpoint from message k on as if the user had 18 sessions"),
     "locked-file": ("state", "files cannot be replaced or written: sharing violation; option path limits it to one file"),
     "disk-full": ("state", "no file can grow: the disk is full"),
+    "replace-1175": ("state", "replacing a file fails and leaves it as it is: it could not be removed"),
+    "replace-1176": ("state", "replacing a file fails and leaves it as it is: the new one could not be moved"),
+    "replace-1177": ("state", "replacing a file fails halfway: the old bytes stand under the backup's name only"),
+    "copy-torn": ("state", "copying over an existing file writes half of it and fails: the disk is full"),
+    "stop-pending": ("state", "a service that is told to stop stays in StopPending; option seconds (default for ever)"),
+    "start-fails": ("state", "a service that is told to start does not"),
 }
 
 

@@ -268,6 +268,9 @@ class Files:
         if self._fault("disk-full"):
             raise FileProblem("disk-full", full)
         where = self.host_path(target)
+        if not fresh and self._fault("copy-torn"):
+            where.write_bytes(data[: len(data) // 2])
+            raise FileProblem("disk-full", full)
         where.write_bytes(data)
         status = self.host_path(source).stat()
         os.utime(where, ns=(status.st_atime_ns, status.st_mtime_ns))

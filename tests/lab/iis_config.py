@@ -256,12 +256,13 @@ class IisConfiguration:
         name = declaration.name
         entry = Entry(name.rsplit("/", 1)[-1], schema=SECTIONS.get(name, GENERIC))
         locks: list[tuple[int, bool]] = [(-1, declaration.override == "Deny")]
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[int, str]] = set()
         for source in sources:
             nodes = source.sections(name)
             if not nodes:
                 continue
-            place = (source.file.lower(), source.level.lower())
+            # A file that two levels share is read for each of them: only what one reading holds twice stands twice.
+            place = (source.rank, source.level.lower())
             if len(nodes) > 1 or place in seen:
                 culprit = nodes[1] if len(nodes) > 1 else nodes[0]
                 raise ConfigError("\\\\?\\" + source.file, culprit.line, f"There is a duplicate '{name}' section defined", ALREADY_EXISTS)

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
 from lab.sidecar import Sidecar
 
 RUNNING, STOPPED = "Running", "Stopped"
+#: Between the two, for as long as a fault says.
+STOP_PENDING = "StopPending"
 START_MODES = ("Automatic", "Manual", "Disabled")
 
 
@@ -44,6 +47,8 @@ class Services:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
+        #: lower-case name -> when a service that is stopping will have stopped
+        self._stopping: dict[str, float] = {}
         #: called with the name after a service has started, such as for W3SVC and its pools
         self.started: list[Callable[[str], None]] = []
 
@@ -63,6 +68,8 @@ class Services:
     def find(self, name: str) -> Service | None:
         """Return the service, or None."""
         row = self._rows().get(name.lower())
+        if row and row["state"] == STOP_PENDING and time.monotonic() >= self._stopping.get(name.lower(), 0.0):
+            row["state"] = STOPPED
         return Service(**{**row, "depends": tuple(row["depends"])}) if row else None
 
     def get(self, name: str) -> Service:
@@ -119,6 +126,12 @@ class Services:
             stopped += self.stop(other.name, force=True)
         self._set(name, state=STOPPED)
         return [*stopped, service.name]
+
+    def stop_slowly(self, name: str, seconds: float) -> None:
+        """Tell a service to stop, which takes it that long."""
+        self.stop(name)
+        self._stopping[name.lower()] = time.monotonic() + seconds
+        self._set(name, state=STOP_PENDING)
 
     def set_start(self, name: str, mode: str) -> None:
         """Set the start mode."""
@@ -188,6 +201,12 @@ class Pools:
     def stop(self, pool: str) -> None:
         """Stop a pool; a stopped one is refused (``already``)."""
         self._change(pool, "Stopped")
+
+    def pin(self, pool: str) -> None:
+        """Keep the pool in the state it is in: its autoStart is about to change, which starts and stops nothing."""
+        name = self.name(pool)
+        self._sidecar.section("pools")[name.lower()] = self.state(name)
+        self._sidecar.save()
 
     def restart(self) -> None:
         """Forget what was started or stopped by hand, as a start of IIS does."""

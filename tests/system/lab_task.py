@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Decision, Session, Statement
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
+from session_direct import DirectSession
 from session_live import exchange, host
 
 
@@ -27,26 +28,27 @@ class Killed(BaseException):
 class Watched:
     """A session that counts what passes; ``before`` and ``after`` are called around each message with its number."""
 
-    def __init__(self, session: PsrpSession, before: Callable[[int, str], None], after: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, session: Any, before: Callable[[int, str], None], after: Callable[[int, str], None], counter: Iterator[int] | None = None
+    ) -> None:
         self.session = session
         self.before = before
         self.after = after
-        self.count = 0
+        self.counter = itertools.count(1) if counter is None else counter
 
     def read(self, statements: Sequence[Statement]) -> list[Answer]:
         """Pass a read on."""
-        self.count += 1
-        self.before(self.count, "read")
-        answers = self.session.read(statements)
-        self.after(self.count, "read")
+        number = next(self.counter)
+        self.before(number, "read")
+        answers: list[Answer] = self.session.read(statements)
+        self.after(number, "read")
         return answers
 
     def change(self, statement: Statement) -> Answer:
         """Pass a change on."""
-        self.count += 1
-        number = self.count
+        number = next(self.counter)
         self.before(number, "change")
-        answer = self.session.change(statement)
+        answer: Answer = self.session.change(statement)
         self.after(number, "change")
         return answer
 
@@ -67,15 +69,18 @@ class LabTask:
         secure: bool = False,
         before: Callable[[int, str], None] = nothing,
         after: Callable[[int, str], None] = nothing,
+        direct: bool = False,
     ) -> None:
         self.params = params
         self.inventory_hostname = machine.name
         self.warnings: list[str] = []
         self.lines: list[str] = []
-        self._host = host(fleet, machine, kind, secure)
-        self._exchange = exchange(fleet, machine, secure)
-        self.host: Session = Watched(self._host, before, after)
-        self.exchange: Session = Watched(self._exchange, nothing, nothing)
+        self._host: Any = DirectSession(fleet, machine, "host") if direct else host(fleet, machine, kind, secure)
+        self._exchange: Any = DirectSession(fleet, machine, "exchange") if direct else exchange(fleet, machine, secure)
+        steps = itertools.count(1)
+        self.host: Session = Watched(self._host, before, after, steps)
+        # Without a wire both endpoints are watched, their steps numbered together.
+        self.exchange: Session = Watched(self._exchange, before, after, steps) if direct else Watched(self._exchange, nothing, nothing)
 
     def now(self) -> datetime.datetime:
         """The current time."""

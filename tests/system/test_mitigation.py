@@ -75,6 +75,7 @@ def test_check_run_again_undo_to_the_byte(lab_fleet: Any, journal: str, kind: st
     assert {entry["id"]: (entry["state"], entry["maker"], entry["breaks"]) for entry in seen["mitigations"]} == {
         "M1": ("applied", "us", []),
         "M2": ("applied", "us", []),
+        "CVE-2021-26855": ("absent", None, []),
     }
 
     lab_fleet.access_log.clear()
@@ -210,9 +211,13 @@ def test_the_name_of_a_mitigation_on_another_rule_conflicts(lab_fleet: Any, jour
     path.write_bytes(path.read_bytes().replace(b"</configuration>", section + b"</configuration>"))
     before = hashes(machine)
     with pytest.raises(Refused) as caught:
-        run(mitigation, lab_fleet, machine, options(journal))
+        run(mitigation, lab_fleet, machine, options(journal, mitigations=["M1"]))
     assert caught.value.reason == "conflicting"
     assert hashes(machine) == before
+    # The other one is done all the same, then the task fails for this one.
+    half = run(mitigation, lab_fleet, machine, options(journal))
+    assert (half["failure"].reason, states(half)) == ("conflicting", {"M1": "conflicting", "M2": "applied"})
+    assert (folder(machine) / ROOT).read_bytes() == path.read_bytes()
     skipped = run(mitigation, lab_fleet, machine, options(journal, on_conflict="skip"))
     assert states(skipped) == {"M1": "conflicting", "M2": "applied"}
     replaced = run(mitigation, lab_fleet, machine, options(journal, on_conflict="replace"))

@@ -1,21 +1,23 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults at every step of applying and undoing: each file is as before or as after, or the next run mends it.
+"""Faults while applying, undoing and retiring: everything is as before or as after, or in a named window that the next run mends.
 
-``make test`` takes a sample of the messages; with EXCHANGE_MITIGATION_SWEEP=full every message is hit.
+``make test`` takes a sample of faults and messages; with EXCHANGE_MITIGATION_SWEEP=full every fault hits every message of every
+situation in ``fault_bench``, which takes long, and ends with the number of cases.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import fault_bench
 import pytest
-from ansible_collections.exchange.mitigation.plugins.module_utils import _mitigate
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils import _apply_states, _mitigate
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConnectionFailure, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Plan
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation
@@ -23,10 +25,113 @@ from lab_task import Killed, contents, folder, put_back, run
 from test_mitigation import ATTACK, OWA, ROOT, options, states, status
 
 WIRE_FAULTS = ("drop-before", "drop-after", "http-401", "http-500", "truncate", "wrong-relates-to", "reboot")
+#: What can become of a step: its connection is lost, or the controller is, before or after its effect.
+STEP_FAULTS = ("lost-before", "lost-after", "killed-before", "killed-after")
+FILE_FAULTS = ("locked-file", "disk-full", "replace-1175", "replace-1176", "replace-1177")
+COPY_FAULTS = ("locked-file", "disk-full", "copy-torn")
+STATE_FAULTS = ("stop-pending", "start-fails", "disk-full")
 FULL = os.environ.get("EXCHANGE_MITIGATION_SWEEP") == "full"
-#: Every how many messages the sample hits one; the faults begin at different ones, so that together they meet most.
-STRIDE = 1 if FULL else 9
-UNDO = {"state": "absent", "undo_run_id": "last"}
+#: The sample takes every how many steps; the faults begin at different ones.
+STRIDE = 1 if FULL else 7
+
+#: situation -> faults of the wire with the part of the run that they hit, for the sample
+WIRE_SAMPLE: dict[str, list[tuple[str, float | None]]] = {
+    "apply-rules": [("drop-after", 0.55), ("reboot", 0.8)],
+    "undo-rules": [("truncate", 0.7)],
+    "retire-rules-and-unblock": [("http-401", 0.9)],
+    "apply-states": [("drop-after", 0.6)],
+}
+WIRE_ALL: dict[str, list[tuple[str, float | None]]] = {name: [(fault, None) for fault in WIRE_FAULTS] for name in fault_bench.SITUATIONS}
+WIRE_CASES = [(name, fault, part) for name, chosen in (WIRE_ALL if FULL else WIRE_SAMPLE).items() for fault, part in chosen]
+
+
+def faults_of(situation: str) -> tuple[str, ...]:
+    """Return what can go wrong on the server in a situation."""
+    return STATE_FAULTS if situation.endswith("-states") else COPY_FAULTS if situation.endswith(("constrained", "jea")) else FILE_FAULTS
+
+
+STEP_CASES = [(name, fault) for name in fault_bench.SITUATIONS for fault in (*STEP_FAULTS, *faults_of(name))]
+
+
+@pytest.fixture(scope="module")
+def faulty_fleet() -> Iterator[Any]:
+    with fault_bench.fleet() as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def situations(faulty_fleet: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Prepare a situation when it is first asked for, and end the one before."""
+    current: list[fault_bench.Bench] = []
+    counted: list[str] = []
+
+    def prepared(name: str, direct: bool) -> fault_bench.Bench:
+        if not current or (current[0].situation.name, current[0].direct) != (name, direct):
+            end()
+            current.append(fault_bench.Bench(faulty_fleet, fault_bench.SITUATIONS[name], tmp_path_factory.mktemp(name), direct))
+        return current[0]
+
+    def end() -> None:
+        for bench in current:
+            how = "steps" if bench.direct else "messages"
+            counted.append(f"SWEEP {bench.situation.name} ({how}): {bench.cases} cases, {bench.windows} in a named window")
+            bench.close()
+        current.clear()
+
+    yield prepared
+    end()
+    if FULL:
+        print("\n" + "\n".join(counted))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_apply_states, "PATIENCE", 0.2)
+    monkeypatch.setattr(_apply_states, "GRACE", 0.1)
+    monkeypatch.setattr(_apply_states, "PAUSE", 0.05)
+
+
+@pytest.mark.parametrize(("name", "fault"), STEP_CASES, ids=["-".join(case) for case in STEP_CASES])
+def test_fault_at_every_step(situations: Any, name: str, fault: str) -> None:
+    """Every request of the module to its sessions, without a wire between: what the faults of the wire come down to."""
+    bench = situations(name, True)
+    happened = 0
+    for number in range(1 + STEP_CASES.index((name, fault)) % STRIDE, bench.steps + 1, STRIDE):
+        bench.begin()
+
+        def reached(count: int, dummy_kind: str, at: int = number) -> None:
+            if count != at:
+                return
+            if fault.startswith("killed"):
+                raise Killed
+            if fault.startswith("lost"):
+                raise ConnectionFailure(f"lost at step {at}", "connection_reset")
+            bench.fleet.faults.add(fault, bench.machine.name, **({"seconds": 0.3} if fault == "stop-pending" else {}))
+
+        caught = bench.case(f"{fault} step {number} of {bench.steps}", **{"after" if fault.endswith("-after") else "before": reached})
+        happened += caught is not None or not fault.startswith("killed")
+    assert happened > 0
+
+
+@pytest.mark.parametrize(("name", "fault", "part"), WIRE_CASES, ids=[f"{name}-{fault}" for name, fault, dummy in WIRE_CASES])
+def test_fault_at_every_message(situations: Any, name: str, fault: str, part: float | None) -> None:
+    bench = situations(name, False)
+    happened = 0
+    # At Exchange's endpoint there are messages only where ids are blocked or lifted.
+    for endpoint in ("host", "exchange") if bench.situation.em else ("host",):
+        total = bench.total[endpoint]
+        # Reading is the same in every situation: one of them goes through it, the others begin where the first change does.
+        first = bench.first_change if endpoint == "host" and name != "apply-rules" else 1
+        for number in range(first, total + 1) if part is None else (max(first, round(total * part)),):
+            bench.begin()
+            armed = bench.fleet.faults.add(fault, bench.machine.name, at=number, endpoint=endpoint)
+            bench.case(f"{fault} at message {number} of {total} ({endpoint})")
+            happened += armed.fired
+            left = bench.fleet._server.open_shells()
+            assert left == [] or number in (1, total), f"a session was left open by {fault} at message {number} of {total}"
+            if left:
+                bench.fleet._server.reboot(bench.machine)
+    assert happened > 0
 
 
 class Bench:
@@ -91,77 +196,6 @@ class Bench:
 @pytest.fixture
 def bench(lab_fleet: Any, tmp_path: pathlib.Path) -> Bench:
     return Bench(lab_fleet, tmp_path)
-
-
-def messages(bench: Bench, wanted: dict[str, Any]) -> int:
-    """Count the messages of a run without a fault."""
-    counter = bench.fleet.faults.add("slow", "EX1", endpoint="host", seconds=0)
-    run(mitigation, bench.fleet, bench.machine, {**wanted, "journal_dir": bench.journal})
-    bench.fleet.faults.remove(counter)
-    return int(counter.seen)
-
-
-@pytest.mark.parametrize("fault", WIRE_FAULTS)
-def test_wire_fault_while_applying(bench: Bench, fault: str) -> None:
-    total = messages(bench, options(bench.journal))
-    assert total > 20
-    fired = 0
-    for number in range(1 + WIRE_FAULTS.index(fault) % STRIDE, total + 1, STRIDE):
-        bench.reset()
-        armed = bench.fleet.faults.add(fault, "EX1", at=number, endpoint="host")
-        with contextlib.suppress(MitigationError):
-            run(mitigation, bench.fleet, bench.machine, options(bench.journal))
-        fired += armed.fired
-        assert "other" not in bench.files().values(), f"{fault} at message {number}"
-        bench.close_left_open(number, total)
-        bench.finish()
-    assert fired > 0
-
-
-@pytest.mark.parametrize("fault", WIRE_FAULTS)
-def test_wire_fault_while_undoing(bench: Bench, fault: str) -> None:
-    run(mitigation, bench.fleet, bench.machine, options(bench.journal))
-    total = messages(bench, UNDO)
-    fired = 0
-    for number in range(1 + WIRE_FAULTS.index(fault) % STRIDE, total + 1, STRIDE):
-        bench.reset()
-        run(mitigation, bench.fleet, bench.machine, options(bench.journal))
-        armed = bench.fleet.faults.add(fault, "EX1", at=number, endpoint="host")
-        with contextlib.suppress(MitigationError):
-            run(mitigation, bench.fleet, bench.machine, {**UNDO, "journal_dir": bench.journal})
-        fired += armed.fired
-        assert "other" not in bench.files().values(), f"{fault} at message {number}"
-        bench.close_left_open(number, total)
-        bench.fleet.faults.clear()
-        run(mitigation, bench.fleet, bench.machine, {"state": "absent", "mitigations": ["M1", "M2"], "journal_dir": bench.journal})
-        assert bench.files() == {ROOT: "before", OWA: "before"}, f"{fault} at message {number}"
-        assert bench.leftovers() == []
-        assert History(bench.journal, "EX1").open_operations() == []
-    assert fired > 0
-
-
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_controller_killed_at_every_step(bench: Bench, side: str) -> None:
-    """SIGKILL leaves no handler to run: what was sent is done, what was not is not, the journal says how far it came."""
-    number = 0
-    while True:
-        number += 1
-        bench.reset()
-        killed = False
-
-        def kill(count: int, dummy_kind: str, at: int = number) -> None:
-            if count == at:
-                raise Killed
-
-        try:
-            run(mitigation, bench.fleet, bench.machine, options(bench.journal), **{side: kill})
-        except Killed:
-            killed = True
-        assert "other" not in bench.files().values(), f"killed {side} step {number}"
-        bench.finish()
-        if not killed:
-            break
-    assert number > 10
 
 
 def test_the_named_window_with_only_the_backup_left_is_repaired(bench: Bench) -> None:

@@ -188,3 +188,68 @@ def test_four_connections_one_result(tmp_path: pathlib.Path) -> None:
         assert verdicts[0] == [("M1", "applied", "us"), ("M2", "applied", "us")]
         assert verdicts == [verdicts[0]] * 4
         assert play(fleet, tmp_path, "rollback").code == 0
+
+
+def test_retire_takes_out_what_the_build_does_not_need_and_nothing_else(fleet: Any, tmp_path: pathlib.Path) -> None:
+    """EX1 gets its update; EX2 still needs M2."""
+    setup = "C:\\Program Files\\Microsoft\\Exchange Server\\V15\\Bin\\ExSetup.exe"
+    before = {machine.name: hashes(machine) for machine in fleet.machines}
+    done = play(fleet, tmp_path, "mitigate", "--limit", "EX1,EX2", **WANTED)
+    assert done.code == 0, done.text
+    machine = fleet.machine("EX1")
+    version = machine.version_of(setup)
+    assert play(fleet, tmp_path, "retire", "--limit", "EX1,EX2").recap["EX1"]["changed"] == 0
+    try:
+        machine.set_version(setup, **{**version, "FileVersion": "15.01.2507.071", "ProductVersion": "15.01.2507.071"})
+        mitigated = {server.name: hashes(server) for server in fleet.machines}
+        fleet.access_log.clear()
+        planned = play(fleet, tmp_path, "retire", "--limit", "EX1,EX2", "--check", "--diff")
+        assert fleet.access_log.writes() == []
+        assert {host: planned.recap[host]["changed"] for host in ("EX1", "EX2")} == {"EX1": 1, "EX2": 0}
+        retired = play(fleet, tmp_path, "retire", "--limit", "EX1,EX2", exchange_mitigation_unblock=True)
+        assert retired.code == 0, retired.text
+        assert {host: retired.recap[host]["changed"] for host in ("EX1", "EX2")} == {"EX1": 1, "EX2": 0}
+        assert hashes(machine) == before["EX1"]
+        assert hashes(fleet.machine("EX2")) == mitigated["EX2"]
+        assert not fleet.organization.settings("EX1").get("MitigationsBlocked")
+        assert play(fleet, tmp_path, "retire", "--limit", "EX1,EX2").recap["EX1"]["changed"] == 0
+    finally:
+        machine.set_version(setup, **version)
+
+
+def test_what_is_retired_by_default_is_what_the_collection_knows() -> None:
+    import yaml
+    from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
+
+    role = pathlib.Path(__file__).resolve().parents[2] / "roles" / "mitigate"
+    wanted = [mitigation.id for mitigation in _catalogue.all()]
+    assert yaml.safe_load((role / "defaults" / "main.yml").read_text("utf-8"))["exchange_mitigation_retire_ids"] == wanted
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text("utf-8"))["argument_specs"]
+    assert specs["retire"]["options"]["exchange_mitigation_retire_ids"]["default"] == wanted
+
+
+def test_a_task_timeout_in_the_middle_leaves_before_or_after_and_the_next_run_ends_it(fleet: Any, tmp_path: pathlib.Path) -> None:
+    """Ansible's own timeout, which arrives as a BaseException wherever the worker just is."""
+    book = tmp_path / "timeout.yml"
+    book.write_text(
+        "- hosts: EX1\n  gather_facts: false\n  tasks:\n    - exchange.mitigation.mitigation:\n        mitigations: [M1, M2]\n"
+        "        when_em_active: take_over\n      timeout: '{{ seconds }}'\n"
+    )
+    machine = fleet.machine("EX1")
+    before = hashes(machine)
+    counter = fleet.faults.add("slow", "EX1", endpoint="host", seconds=0)
+    assert play(fleet, tmp_path, str(book), seconds=120).code == 0
+    after, total = hashes(machine), counter.seen
+    assert play(fleet, tmp_path, "rollback", "--limit", "EX1", exchange_mitigation_block=False).code == 0
+    fleet.faults.clear()
+    fleet.faults.add("slow", "EX1", at=total * 2 // 3, endpoint="host", seconds=60)
+    stopped = play(fleet, tmp_path, str(book), seconds=25)
+    fleet.faults.clear()
+    assert stopped.code == 2
+    assert "timed out" in stopped.text.lower() or "timeout" in stopped.text.lower()
+    now = hashes(machine)
+    assert all(now.get(path) in (before.get(path), after.get(path)) for path in {*before, *after})
+    assert fleet._server.open_shells() == [] or not fleet._server.reboot(machine)
+    again = play(fleet, tmp_path, str(book), seconds=120)
+    assert again.code == 0, again.text
+    assert hashes(machine) == after

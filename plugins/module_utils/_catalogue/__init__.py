@@ -1,19 +1,28 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Catalogue: what this collection knows how to do, one value for each mitigation, one file each (DESIGN.md 4).
+"""Catalogue: what this collection knows how to do, one value for each mitigation, one file each, found by being there (DESIGN.md 4).
 
 A feed's id is matched alone; nothing is taken from the feed's content. Note that this module util is private to the collection.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import m1, m2
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 
-_ALL: tuple[Mitigation, ...] = (m1.MITIGATION, m2.MITIGATION)
+
+def _read() -> tuple[Mitigation, ...]:
+    """Return the MITIGATION of every file of this folder whose name does not begin with ``_``: EM's first, then those only for who names them."""
+    names = sorted(name[:-3] for name in os.listdir(os.path.dirname(__file__)) if name.endswith(".py") and not name.startswith("_"))
+    found = [importlib.import_module(f"{__name__}.{name}").MITIGATION for name in names]
+    return tuple(sorted(found, key=lambda mitigation: (not mitigation.published, mitigation.id)))
+
+
+_ALL = _read()
 #: EM's heartbeat, which changes nothing (FACTS.md 1.1).
 _HEARTBEAT = re.compile(r"PING[0-9]+(\.[0-9]+)*", re.ASCII)
 
@@ -24,8 +33,14 @@ def all() -> tuple[Mitigation, ...]:  # pylint: disable=redefined-builtin
 
 
 def find(identifier: str) -> Mitigation | None:
-    """Return the mitigation that an id means, None where there is none."""
+    """Return the mitigation that an id means which a user gave, None where there is none."""
     return next((mitigation for mitigation in _ALL if mitigation.matches(identifier)), None)
+
+
+def find_published(identifier: str) -> Mitigation | None:
+    """Return the mitigation that an id of a feed means, None where there is none."""
+    found = find(identifier)
+    return found if found is not None and found.published else None
 
 
 def is_heartbeat(identifier: str) -> bool:

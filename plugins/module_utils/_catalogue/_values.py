@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import RTM, Branch, Build, build_of, cumulative_update, product_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Effective, Rule
@@ -35,12 +36,16 @@ def _regular_expressions(rule: Rule) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class InboundRule:
-    """A rule that ends a request whose ``input`` fits ``pattern``."""
+    """A rule that ends a request whose ``input`` fits ``pattern``.
+
+    ``must_stop``: a rule of the same kind without stopProcessing counts only where it is the only one, as HealthChecker has it.
+    """
 
     name: str
     input: str
     pattern: str
     section: str = INBOUND
+    must_stop: bool = True
 
     def elements(self) -> tuple[Xml, Xml | None]:
         """Return the rule as XML; an inbound rule has no precondition."""
@@ -55,8 +60,8 @@ class InboundRule:
         )
 
     def candidates(self, effective: Effective) -> tuple[Rule, ...]:
-        """Return the rules of the kind this one is."""
-        return effective.inbound
+        """Return the rules of the kind this one is, the server-wide ones first, as IIS takes them."""
+        return effective.server_wide + effective.inbound
 
     def same_behaviour(self, rule: Rule, effective: Effective) -> bool:
         """Say whether a rule does the same, whatever its name, enabled or not: HealthChecker's test (FACTS.md 2.2)."""
@@ -64,7 +69,8 @@ class InboundRule:
             return False
         if rule.action.get("type", "None") not in ("AbortRequest", "CustomResponse"):
             return False
-        if not _is(rule.attributes, "stopProcessing", "false", "true") and len(effective.inbound) > 1:
+        stops = _is(rule.attributes, "stopProcessing", "false", "true")
+        if self.must_stop and not stops and len(self.candidates(effective)) > 1:
             return False
         if rule.grouping == "MatchAll" and len(rule.conditions) != 1:
             return False
@@ -131,6 +137,22 @@ class OutboundRule:
         return plain and sorted((c.get("input", ""), c.get("pattern", "")) for c in precondition.conditions) == sorted(self.inputs)
 
 
+def shadowing(rule: Rule, effective: Effective) -> tuple[tuple[Rule, bool], ...]:
+    """Return the rules before an inbound one that can let a request pass it by, each with whether it does so for every request.
+
+    Such a rule stops the processing of rules without ending the request (action None or Rewrite).
+    """
+    before = effective.server_wide + effective.inbound
+    before = before[: before.index(rule)] if rule in before else ()
+    found = []
+    for other in before:
+        passes = other.action.get("type", "None") in ("None", "Rewrite") and _is(other.attributes, "stopProcessing", "false", "true")
+        if other.enabled and passes and rule.kind in ("inbound", "global"):
+            everything = other.match.get("url") in _ANYTHING and _is(other.match, "negate", "false", "false") and not other.conditions
+            found.append((other, everything and _regular_expressions(other)))
+    return tuple(found)
+
+
 def precondition_of(rule: Rule, effective: Effective) -> Rule | None:
     """Return the precondition that an outbound rule names, where it is in force."""
     wanted = rule.attributes.get("preCondition", "").casefold()
@@ -158,6 +180,54 @@ class RewriteAction:
     earlier: tuple[Revision, ...] = ()
 
 
+class ServiceState(NamedTuple):
+    """A Windows service as Win32_Service shows it: ``state`` Running, Stopped...; ``start_mode`` Auto, Manual, Disabled."""
+
+    state: str
+    start_mode: str
+
+
+class PoolState(NamedTuple):
+    """An application pool: ``state`` Started, Stopped...; ``auto_start`` is its autoStart."""
+
+    state: str
+    auto_start: bool
+
+
+#: What a service or pool is set back to where nothing says how it was: as Exchange's setup leaves it.
+SERVICE_DEFAULT = ServiceState("Running", "Auto")
+POOL_DEFAULT = PoolState("Started", True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceAction:
+    """Windows services that are stopped and, with ``disable``, kept from starting."""
+
+    names: tuple[str, ...]
+    stop: bool = True
+    disable: bool = True
+
+    def after(self, before: ServiceState) -> ServiceState:
+        """Return what a service is once the action is in force."""
+        return ServiceState("Stopped" if self.stop else before.state, "Disabled" if self.disable else before.start_mode)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolAction:
+    """An application pool that is stopped and, with ``auto_start`` False, not started by IIS again."""
+
+    name: str
+    stop: bool = True
+    auto_start: bool = False
+
+    def after(self, before: PoolState) -> PoolState:
+        """Return what the pool is once the action is in force."""
+        return PoolState("Stopped" if self.stop else before.state, before.auto_start and self.auto_start)
+
+
+Action = RewriteAction | ServiceAction | PoolAction
+
+
 @dataclasses.dataclass(frozen=True)
 class Bounds:
     """Which builds of one product need a mitigation: by cumulative update the highest build it applies to and the build that fixes the code.
@@ -181,6 +251,10 @@ class Bounds:
         """Return the highest builds it applies to, by cumulative update."""
         return {cumulative_update(highest) or "": highest for highest, dummy in self.branches.values()}
 
+    def fixed(self, build: Build) -> bool:
+        """Say whether a build is above the highest that it applies to: it was needed before, and is not any more."""
+        return build >= self.lowest and not self.needed(build)
+
     def code_fix(self, build: Build) -> Build | None:
         """Return the build of the same cumulative update that fixes the code, None where there is none."""
         return self.branches[build[:3]][1] if build[:3] in self.branches else None
@@ -196,7 +270,10 @@ class SideEffect:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """The names under which a mitigation's rules are made: EM's as a pattern, EOMT's and ours as they are."""
+    """The names under which a mitigation's rules are made: EM's as a pattern, EOMT's and ours as they are.
+
+    ``eomt`` stands for Microsoft's scripts: EOMT, EOMTv2, ExchangeMitigations.ps1. A mitigation without rules has NO_NAMES.
+    """
 
     em: str
     eomt: tuple[str, ...]
@@ -212,19 +289,42 @@ class Names:
         return "eomt" if folded in (n.casefold() for n in self.eomt) else "other"
 
 
+NO_NAMES = Names(em=r"(?!)", eomt=(), us=())
+
+
 @dataclasses.dataclass(frozen=True)
 class Mitigation:
-    """One mitigation. ``pattern`` matches the ids it goes by in a feed, ``applicability`` is by product; a product that it lacks never needs it."""
+    """One mitigation. ``pattern`` matches the ids it goes by, ``applicability`` is by product; a product that it lacks never needs it.
+
+    ``kind`` is rewrite, service or app_pool. ``published`` False: EM never had it, so it is for those who name it, and no id of a
+    feed means it.
+    """
 
     id: str
     pattern: str
     cve: str
     title: str
-    actions: tuple[RewriteAction, ...]
+    actions: tuple[Action, ...]
     applicability: Mapping[str, Bounds]
     side_effects: tuple[SideEffect, ...]
     names: Names
     kind: str = "rewrite"
+    published: bool = True
+
+    @property
+    def rewrites(self) -> tuple[RewriteAction, ...]:
+        """The actions that are rewrite rules."""
+        return tuple(action for action in self.actions if isinstance(action, RewriteAction))
+
+    @property
+    def services(self) -> tuple[ServiceAction, ...]:
+        """The actions on Windows services."""
+        return tuple(action for action in self.actions if isinstance(action, ServiceAction))
+
+    @property
+    def pools(self) -> tuple[PoolAction, ...]:
+        """The actions on application pools."""
+        return tuple(action for action in self.actions if isinstance(action, PoolAction))
 
     def matches(self, identifier: str) -> bool:
         """Say whether an id of a feed means this mitigation: ``M1``, ``M1.1``, never ``M10`` or ``M01``."""
@@ -238,8 +338,20 @@ class Mitigation:
         bounds = self.applicability.get(product)
         return "yes" if bounds is not None and bounds.needed(build) else "no"
 
+    def fixed(self, build: Build) -> bool:
+        """Say whether a build is above every build that needs it: by its product's bounds, or as a later product."""
+        bounds = self.applicability.get(product_of(build) or "")
+        if bounds is not None:
+            return bounds.fixed(build)
+        return bool(self.applicability) and build > max(fix for b in self.applicability.values() for dummy, fix in b.branches.values())
+
 
 def bounds(product: str, highest: str, code_fix: str) -> Bounds:
     """Return the bounds of a product from the names of two updates, such as ``Oct22SU`` and ``Nov22SU``."""
     last, fix = build_of(product, highest), build_of(product, code_fix)
     return Bounds(RTM[product], {build[:3]: (build, fix[name]) for name, build in last.items()})
+
+
+def bounds_below(product: str, fixes: Mapping[Branch, Build]) -> Bounds:
+    """Return the bounds of a product that needs a mitigation below a fix of each cumulative update; the number before it is the last that does."""
+    return Bounds(RTM[product], {branch: ((*branch, fix[3] - 1), fix) for branch, fix in fixes.items()})

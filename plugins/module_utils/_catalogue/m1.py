@@ -25,7 +25,7 @@ _RULE = InboundRule(name=_NAME, input="{UrlDecode:{REQUEST_URI}}", pattern="(?=.
 
 _EARLIER = (
     Revision(
-        InboundRule(_EOMT, "{REQUEST_URI}", r".*autodiscover\.json.*\@.*Powershell.*"),
+        InboundRule(_EOMT, "{REQUEST_URI}", r".*autodiscover\.json.*\@.*Powershell.*", must_stop=False),
         "EOMTv2 of 2022-09-30: the @ can be left out or encoded",
     ),
     Revision(InboundRule(_EOMT, "{REQUEST_URI}", r".*autodiscover\.json.*Powershell.*"), "EOMTv2 of 2022-10-03: an encoded URL passes"),

@@ -91,9 +91,53 @@ def test_m2_on_every_row(rows: list[dict[str, str]]) -> None:
         assert m2.needed(builds.parse_build(row["build"])) == ("no" if released(row) >= (26, 7) else "yes"), row
 
 
+NAMED = ("CVE-2021-26855", "CVE-2021-26857", "CVE-2021-26858", "CVE-2021-27065")
+
+
+@pytest.mark.parametrize("identifier", NAMED)
+def test_those_of_2021_on_every_row(rows: list[dict[str, str]], identifier: str) -> None:
+    mitigation = catalogue.find(identifier)
+    assert mitigation is not None
+    for row in rows:
+        build = builds.parse_build(row["build"])
+        assert (mitigation.needed(build), mitigation.fixed(build)) == ("no", True), row
+
+
+def test_those_of_2021_around_every_bound() -> None:
+    for identifier in NAMED:
+        mitigation = catalogue.find(identifier)
+        assert mitigation is not None
+        for product, bounds in mitigation.applicability.items():
+            for build in builds.fixed_in_march_2021(product).values():
+                below = (*build[:3], build[3] - 1)
+                assert (mitigation.needed(build), mitigation.fixed(build)) == ("no", True)
+                assert (mitigation.needed(below), mitigation.fixed(below)) == ("yes", False)
+                assert bounds.code_fix(below) == build
+                assert bounds.highest_applicable()[builds.cumulative_update(build) or ""] == below
+
+
+def test_retired_only_above_the_highest_on_every_row(rows: list[dict[str, str]]) -> None:
+    for mitigation in catalogue.all():
+        for row in rows:
+            build = builds.parse_build(row["build"])
+            assert mitigation.fixed(build) == (mitigation.needed(build) == "no"), (mitigation.id, row)
+
+
 @pytest.mark.parametrize(
     ("identifier", "text", "needed"),
     [
+        ("CVE-2021-26855", "15.1.2242.3", "yes"),
+        ("CVE-2021-26855", "15.1.2242.4", "no"),
+        ("CVE-2021-26855", "15.2.858.4", "yes"),
+        ("CVE-2021-26855", "15.2.858.5", "no"),
+        ("CVE-2021-26855", "15.1.2176.8", "yes"),
+        ("CVE-2021-26855", "15.1.2176.9", "no"),
+        ("CVE-2021-26855", "15.1.2176.14", "no"),
+        ("CVE-2021-26855", "15.1.1261.35", "yes"),
+        ("CVE-2021-26855", "15.2.2562.17", "no"),
+        ("CVE-2021-26857", "15.2.792.3", "no"),
+        ("CVE-2021-26857", "15.1.2106.12", "yes"),
+        ("CVE-2021-27065", "15.0.1497.10", "unknown"),
         ("M1", "15.1.2375.32", "yes"),
         ("M1", "15.1.2375.36", "yes"),
         ("M1", "15.1.2375.37", "no"),

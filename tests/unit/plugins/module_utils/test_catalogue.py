@@ -5,9 +5,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
+import pathlib
+import shutil
+import sys
+
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import format_build
+from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Request, plan
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import FACTS, files, made, records
 
 
 @pytest.mark.parametrize(
@@ -35,6 +44,67 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._builds import
 def test_ids(identifier: str, found: str | None) -> None:
     mitigation = catalogue.find(identifier)
     assert (mitigation.id if mitigation else None) == found
+
+
+#: The table of the ids that decide: what a feed's id means, and what a user's means.
+TABLE = [
+    ("M10", None, None),
+    ("M11.1", None, None),
+    ("M01", None, None),
+    ("M1.x", None, None),
+    ("M2.1.0", "M2", "M2"),
+    ("M1", "M1", "M1"),
+    ("CVE-2021-26855", None, "CVE-2021-26855"),
+    ("CVE-2021-26857", None, "CVE-2021-26857"),
+    ("CVE-2021-26858", None, "CVE-2021-26858"),
+    ("CVE-2021-27065", None, "CVE-2021-27065"),
+    ("CVE-2021-26855.1", None, None),
+    ("cve-2021-26855", None, None),
+    ("CVE-2022-41040", None, None),
+    ("LOCAL-1", None, None),
+]
+
+
+@pytest.mark.parametrize(("identifier", "feed", "user"), TABLE)
+def test_ids_of_a_feed_and_of_a_user(identifier: str, feed: str | None, user: str | None) -> None:
+    by_feed, by_user = catalogue.find_published(identifier), catalogue.find(identifier)
+    assert (by_feed.id if by_feed else None, by_user.id if by_user else None) == (feed, user)
+
+
+def test_one_file_is_one_mitigation(tmp_path: pathlib.Path) -> None:
+    """A file of the folder is a mitigation: found, matched, judged, planned and undone without another line anywhere."""
+    folder = tmp_path / "catalogue_copy"
+    shutil.copytree(pathlib.Path(catalogue.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "m3.py").write_text(EXAMPLE)
+    spec = importlib.util.spec_from_file_location("catalogue_copy", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    sys.modules["catalogue_copy"] = copy
+    try:
+        spec.loader.exec_module(copy)
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "catalogue_copy"]:
+            del sys.modules[name]
+    assert [mitigation.id for mitigation in copy.all()] == ["M1", "M2", "M3", *(m.id for m in catalogue.all() if not m.published)]
+    m3 = copy.find_published("M3.1.0")
+    assert m3 is not None and copy.find("M30") is None
+    ask = Request(("M3",), local=(m3,))
+    server = samples.server()
+    result = plan(ask, server, FACTS)
+    assert ([edit.path for edit in result.edits], result.refusals) == ([samples.OWA_FILE], ())
+    after = made(server, result)
+    assert [v.state for v in plan(ask, after, FACTS).verdicts] == ["applied"]
+    undo = plan(dataclasses.replace(ask, state="absent"), after, FACTS, records(result.edits))
+    assert files(made(after, undo)) == files(server)
+
+
+def _example() -> str:
+    """Return the example of CONTRIBUTING.md, so that the guide is what is tested."""
+    text = (pathlib.Path(__file__).resolve().parents[4] / "CONTRIBUTING.md").read_text()
+    return text.split("```python\n", 1)[1].split("```", 1)[0]
+
+
+EXAMPLE = _example()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +161,7 @@ def test_our_names_are_never_those_of_em_or_eomt() -> None:
 
 
 def test_bounds_are_those_of_the_published_updates() -> None:
-    m1, m2 = catalogue.all()
+    m1, m2 = catalogue.all()[:2]
     assert {p: [format_build(b) for b in bounds.highest_applicable().values()] for p, bounds in m1.applicability.items()} == {
         "Exchange2016": ["15.1.2375.32", "15.1.2507.13"],
         "Exchange2019": ["15.2.986.30", "15.2.1118.15"],

@@ -104,7 +104,22 @@ CASES = [
         "",
         [[], ["a", "b", "!section_twice"], ["a", "b", "!section_twice"], []],
     ),
-    ("top level and block are reported, not fatal", config(rules("a"), location(".", rules("b"))), config(), "", [["a", "b"]] * 4),
+    ("top level and block", config(rules("a"), location(".", rules("b"))), config(), "", [["a", "b", "!section_split"]] * 4),
+    (
+        "a locked rule below a clear",
+        config(rules("a").replace("<rule ", '<rule lockItem="true" ')),
+        config(rules("* b")),
+        "",
+        [["a"], ["b", "!locked"], ["b", "!locked"], ["a"]],
+    ),
+    (
+        "lockElements clear",
+        config(rules("a").replace("<rules>", '<rules lockElements="clear">')),
+        config(rules("* b")),
+        "",
+        [["a"], ["b", "!locked"], ["b", "!locked", "!locked"], ["a"]],
+    ),
+    ("lockElements rule, and none below", config(rules("a").replace("<rules>", '<rules lockElements="rule">')), config(rules("")), "", [["a"]] * 4),
     ("an unknown element", config(rules("a").replace("<rules>", "<rules><role />")), config(), "", [["a", "!unrecognized"]] * 4),
     ("a rule without a name", config(rules("a").replace("<rules>", "<rules><rule />")), config(), "", [["a", "!unrecognized"]] * 4),
 ]

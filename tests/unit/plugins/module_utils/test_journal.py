@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import os
 import pathlib
@@ -25,8 +26,8 @@ def operation(run_id: str, number: int, after: bytes | None = b"after", path: st
         before=b"\xef\xbb\xbfbefore",
         after=after,
         sddl="O:BAG:SY",
-        temporary=r"C:\inetpub\wwwroot\web.op.new.config",
-        backup=r"C:\inetpub\wwwroot\web.op.before.config",
+        temporary=path.replace("web.config", "web.op.new.config"),
+        backup=path.replace("web.config", "web.op.before.config"),
         mitigations=("M1",),
         verb="apply",
         checks=(("/system.webServer/rewrite/rules", "MACHINE/WEBROOT/APPHOST/Default Web Site"),),
@@ -92,7 +93,7 @@ def test_a_torn_last_line_is_no_record_and_is_cut_off_by_the_next(tmp_path: path
 def test_a_changed_byte_in_the_saved_file_is_noticed(tmp_path: pathlib.Path) -> None:
     journal = written(tmp_path, "run1", 1, "closed")
     data = pathlib.Path(journal.path).read_bytes()
-    pathlib.Path(journal.path).write_bytes(data.replace(_journal._encoded(b"after").encode(), _journal._encoded(b"aftes").encode()))
+    pathlib.Path(journal.path).write_bytes(data.replace(base64.b64encode(b"after"), base64.b64encode(b"aftes")))
     with pytest.raises(JournalError) as caught:
         _journal.History(str(tmp_path), "ex1")
     assert caught.value.reason == "journal_damaged"

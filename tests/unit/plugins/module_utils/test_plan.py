@@ -48,6 +48,9 @@ def test_diff_is_the_owned_elements_only() -> None:
     assert first["after"].startswith('<rule name="exchange.mitigation M1') and first["after"].endswith("</rule>\n")
     assert "theirs" not in first["after"]
     assert second["after"].count("<rule ") == second["after"].count("<preCondition ") == 1
+    lines = second["after"].splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [lines[0], "</rule>", lines[4], "</preCondition>"]
+    assert lines[1].startswith("  <match ")
     assert first["before_header"] == first["after_header"] == f"{samples.ROOT_FILE} (M1)"
 
 
@@ -233,7 +236,6 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("section not declared", {"sections": ""}, "url_rewrite_missing"),
     ("module not registered", {"modules": ""}, "url_rewrite_missing"),
     ("malformed root", {"root": b"<configuration>\n<x></configuration>"}, "configuration_malformed"),
-    ("malformed child", {"ecp": b"<configuration>\n<x></configuration>"}, "configuration_malformed"),
     ("OWA without a file", {"owa": None}, "file_missing"),
     (
         "locked",
@@ -258,8 +260,6 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
         {"root": b'<configuration><system.webServer><rewrite><rules configSource="r.config" /></rewrite></system.webServer></configuration>'},
         "configuration_not_read",
     ),
-    ("conflicting", {"root": samples.in_root('<rule name="EEMS M1.1 PowerShell - inbound" />')}, "conflicting"),
-    ("disabled", {"root": samples.in_root(samples.M1_RULE.format(name="x").replace("stopP", 'enabled="false" stopP'))}, "disabled"),
     ("our name in a child", {"ecp": samples.in_root(samples.M1_RULE.format(name="exchange.mitigation M1 PowerShell - inbound"))}, "would_break"),
     ("the child clears", {"ecp": samples.in_root("<clear />")}, "would_not_apply"),
 ]
@@ -271,6 +271,38 @@ def test_refused_before_any_write(change: dict[str, Any], reason: str) -> None:
     assert reason in [r.reason for r in result.refusals]
     assert (result.edits, result.block_ids, result.diff, result.changed) == ((), (), (), False)
     assert all(r.message.endswith((".", "again", "it", "ones")) or len(r.message) > 30 for r in result.refusals)
+
+
+ASIDE: list[tuple[str, dict[str, Any], str]] = [
+    ("malformed child", {"ecp": b"<configuration>\n<x></configuration>"}, "configuration_malformed"),
+    (
+        "child not readable",
+        {"ecp": b"<configuration><system.webServer><rewrite><rules configSource='r' /></rewrite></system.webServer></configuration>"},
+        "configuration_not_read",
+    ),
+    ("conflicting", {"root": samples.in_root('<rule name="EEMS M1.1 PowerShell - inbound" />')}, "conflicting"),
+    ("disabled", {"root": samples.in_root(samples.M1_RULE.format(name="x").replace("stopP", 'enabled="false" stopP'))}, "disabled"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), [case[1:] for case in ASIDE], ids=[case[0] for case in ASIDE])
+def test_one_that_cannot_be_judged_does_not_hold_the_other_up(change: dict[str, Any], reason: str) -> None:
+    server = samples.server(**change)
+    result = plan(BOTH, server, FACTS)
+    assert (result.refusals, [(f.id, f.reason) for f in result.failures]) == ((), [("M1", reason)])
+    assert [(o.id, o.action) for o in result.outcomes] == [("M1", "none"), ("M2", "apply")]
+    assert [e.path for e in result.edits] == [samples.OWA_FILE]
+    after = made(server, result)
+    again = plan(BOTH, after, FACTS)
+    # Nothing else is left to do, so now it is the refusal of the task.
+    assert (again.changed, [(r.id, r.reason) for r in again.refusals]) == (False, [("M1", reason)])
+    alone = plan(request("M1"), server, FACTS)
+    assert (alone.changed, [r.reason for r in alone.refusals], alone.failures) == (False, [reason], ())
+
+
+def test_a_malformed_child_is_named_with_its_line() -> None:
+    (failure,) = plan(BOTH, samples.server(ecp=b"<configuration>\n<x></configuration>"), FACTS).failures
+    assert (failure.details["file"], failure.details["line"]) == (samples.ECP_FILE, 2)
 
 
 def test_the_library_missing_is_refused() -> None:
@@ -362,6 +394,25 @@ def test_recorded_server_there_and_back(recorded: Callable[[str], pathlib.Path],
     for journal in (records(applied.edits), []):
         assert files(made(after, plan(absent, after, facts, journal))) == files(server)
     assert len(applied.edits[0].checks) == 14
+
+
+@pytest.mark.parametrize("root", ["DefaultWebSite", "DefaultWebSite.variant2"])
+@pytest.mark.parametrize("order", [("M1", "M2", "CVE-2021-26855"), ("CVE-2021-26855", "M1"), ("CVE-2021-26855",)])
+def test_recorded_server_before_march_2021(recorded: Callable[[str], pathlib.Path], root: str, order: tuple[str, ...]) -> None:
+    """All rules together in one file, taken out one after the other, in either order, with and without a journal."""
+    server = samples.recorded_server(recorded, root)
+    facts = dataclasses.replace(FACTS, build=(15, 2, 792, 3), em=None)
+    applied = plan(request(*order), server, facts)
+    assert (applied.refusals, applied.failures, [v.state for v in applied.verdicts]) == ((), (), ["absent"] * len(order))
+    after = made(server, applied)
+    assert [v.state for v in plan(request(*order), after, facts).verdicts] == ["applied"] * len(order)
+    for application in server.site(samples.SITE).applications:
+        assert not after.effective_rewrite(samples.SITE, application.path).problems
+    for journal in (records(applied.edits), []):
+        rest = after
+        for identifier in order:
+            rest = made(rest, plan(request(identifier, state="absent"), rest, facts, journal))
+        assert files(rest) == files(server)
 
 
 def test_recorded_malformed_root_is_refused(recorded: Callable[[str], pathlib.Path]) -> None:
