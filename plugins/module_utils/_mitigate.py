@@ -15,11 +15,13 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply import Applier, FileMoved
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConfigurationError, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import blocked_after, read_server, wait_until
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import Survey, survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle import load_feed
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History, Journal, Operation, checked_run_id, new_run_id
+from ansible_collections.exchange.mitigation.plugins.module_utils._local import LocalDocument
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import EmFacts, FileEdit, Outcome, Plan, Refusal, Request, ServerFacts, plan, rollback
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
@@ -98,10 +100,14 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         raise InvalidInput("state: absent needs mitigations or undo_run_id", "mitigations_required")
     feed: tuple[str, ...] | None = None
     do_nothing: frozenset[str] = frozenset()
+    definitions: tuple[Mitigation, ...] = ()
     if params["feed"]:
         document = load_feed(params["feed"])
         feed = document.ids
-        do_nothing = frozenset(config.id for config in document.configs if config.does_nothing)
+        if isinstance(document, LocalDocument):
+            definitions = document.definitions
+        else:
+            do_nothing = frozenset(config.id for config in document.configs if config.does_nothing)
     request = Request(
         mitigations=ids or ("all",),
         state=params["state"],
@@ -113,6 +119,7 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         on_conflict=params["on_conflict"],
         include_foreign=params["include_foreign"],
         site=params["site"],
+        definitions=definitions,
     )
     return Wish(request, checked_run_id(undo) if undo else None)
 
@@ -143,16 +150,18 @@ def _plan(wish: Wish, found: Survey, history: History, task: Task) -> Plan:
             what = "any run" if run_id is None else run_id
             task.warn(f"the journal {history.directory} knows nothing that {what} applied on {history.host}; name mitigations to undo without it")
             return Plan()
-        made = rollback(snapshot.configuration, facts, operations, found.site)
+        made = rollback(snapshot.configuration, facts, operations, found.site, wish.request.definitions)
         ids = list(dict.fromkeys(identifier for operation in operations for identifier in operation.mitigations))
         action, reason = ("remove", "undo") if made.edits else ("none", "absent")
         outcomes = tuple(Outcome(identifier, action, reason, f"{identifier}: as before the run {run_id}") for identifier in ids)
-        return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(_verdicts(ids, found)))
+        return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(_verdicts(ids, found, wish.request.definitions)))
     request = dataclasses.replace(wish.request, blocked_by_us=history.blocked_ids)
     return plan(request, snapshot.configuration, facts, history.in_force(), snapshot.problem)
 
 
-def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = (), block_ids: Sequence[str] = ()) -> list[Verdict]:
+def _verdicts(
+    ids: Sequence[str], found: Survey, definitions: Sequence[Mitigation], edits: Sequence[FileEdit] = (), block_ids: Sequence[str] = ()
+) -> list[Verdict]:
     """Return the verdicts on these ids as they are once the edits and blocks are made."""
     configuration = found.snapshot.configuration
     blocked = None if found.blocked is None else [*found.blocked, *block_ids]
@@ -161,7 +170,7 @@ def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = (),
             configuration = configuration.with_file(edit.path, edit.after)
     made = []
     for identifier in ids:
-        mitigation = _catalogue.find(identifier)
+        mitigation = _catalogue.find(identifier, definitions)
         if mitigation is None:
             made.append(unsupported(identifier, blocked))
         else:
@@ -172,7 +181,7 @@ def _verdicts(ids: Sequence[str], found: Survey, edits: Sequence[FileEdit] = (),
 def _result(made: Plan, found: Survey, journal: Journal, wish: Wish) -> dict[str, Any]:
     actions = {outcome.id: outcome for outcome in made.outcomes}
     mitigations = []
-    for one in _verdicts([entry.id for entry in made.verdicts], found, made.edits, made.block_ids):
+    for one in _verdicts([entry.id for entry in made.verdicts], found, wish.request.definitions, made.edits, made.block_ids):
         outcome = actions.get(one.id)
         mitigations.append(dict(one.as_dict(), action=outcome.action if outcome else "none", explanation=outcome.message if outcome else None))
     return {

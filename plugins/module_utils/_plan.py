@@ -17,7 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._builds import
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, by_journal, diff_of, lasting_loss, removable
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import (
     EmFacts,
@@ -59,7 +59,7 @@ class _Planner:
         """Go through the wanted ids, then check the edits on paper."""
         known: dict[str, tuple[Mitigation, list[str]]] = {}
         for identifier in self._wanted():
-            mitigation = catalogue.find(identifier)
+            mitigation = catalogue.find(identifier, self.request.definitions)
             if mitigation is not None:
                 known.setdefault(mitigation.id, (mitigation, []))[1].append(identifier)
             elif identifier in self.request.do_nothing or catalogue.is_heartbeat(identifier):
@@ -212,7 +212,7 @@ class _Planner:
     def _em_active(self, one: Verdict) -> bool | None:
         """Whether EM will write this id; a block keeps it away, a build without EM has none."""
         build = self.facts.build
-        if build is None or not has_em(build) or one.blocked:
+        if build is None or not has_em(build) or one.blocked or catalogue.is_local(one.id):
             return False
         return None if self.facts.em is None else self.facts.em.active
 
@@ -268,7 +268,7 @@ class _Planner:
 
     def _all_gone(self, configuration: Configuration, purposes: Sequence[str]) -> bool:
         for one in self.verdicts:
-            mitigation = catalogue.find(one.id)
+            mitigation = catalogue.find(one.id, self.request.definitions)
             if mitigation is None or one.id not in purposes:
                 continue
             again = verdict(mitigation, configuration, self.facts.build, site=self.request.site)
@@ -316,7 +316,7 @@ class _Planner:
     def _refuse_ineffective(self, result: Configuration) -> None:
         """Refuse a plan whose result, on paper, is not what was asked for."""
         for outcome in self.outcomes:
-            mitigation = catalogue.find(outcome.id)
+            mitigation = catalogue.find(outcome.id, self.request.definitions)
             if mitigation is None or outcome.action not in ("apply", "replace"):
                 continue
             again = verdict(mitigation, result, self.facts.build, site=self.request.site)
@@ -349,10 +349,17 @@ def plan(
     return _Planner(request, configuration, facts, journal, problem).run()
 
 
-def rollback(configuration: Configuration, facts: ServerFacts, operations: Sequence[Record], site: str | None = None) -> Plan:
+def rollback(
+    configuration: Configuration,
+    facts: ServerFacts,
+    operations: Sequence[Record],
+    site: str | None = None,
+    definitions: Sequence[Mitigation] = (),
+) -> Plan:
     """Return the plan that takes operations of the journal back, newest first: the exact bytes where the file is as they left it.
 
-    A file that was changed since keeps those changes; our rules are taken out of it instead, and a warning says so.
+    A file that was changed since keeps those changes; our rules are taken out of it instead, and a warning says so. For that,
+    ``definitions`` are needed of the ids that a local document defines.
     """
     changes = Changes(configuration)
     warnings: list[str] = []
@@ -360,14 +367,14 @@ def rollback(configuration: Configuration, facts: ServerFacts, operations: Seque
     for record in reversed(operations):
         try:
             change = changes.of(record.path)
-            for mitigation in _known(record):
-                for section in dict.fromkeys(rule.section for action in mitigation.actions for rule in action.rules):
-                    change.note(mitigation.id, section)
+            for identifier in record.mitigations:
+                for section in _sections(identifier, record, definitions):
+                    change.note(identifier, section)
             if change.after == record.after:
                 changes.restore(record.path, record.before)
             elif change.after != record.before:
                 warnings.append(f"{record.path} was changed since the run; its present content is kept and only the rules of this collection are taken out")
-                _take_out(changes, record, facts, site)
+                _take_out(changes, record, facts, site, definitions)
         except (Refused, ConfigurationError) as error:
             refusals.append(Refusal(None, error.reason, error.message, dict(error.details)))
     if refusals:
@@ -376,15 +383,29 @@ def rollback(configuration: Configuration, facts: ServerFacts, operations: Seque
     return Plan(edits=edits, warnings=tuple(warnings), diff=tuple(diff_of(edits)), effects=tuple(_effect(edit, configuration) for edit in edits))
 
 
-def _known(record: Record) -> list[Mitigation]:
-    return [mitigation for mitigation in map(catalogue.find, record.mitigations) if mitigation is not None]
+def _sections(identifier: str, record: Record, definitions: Sequence[Mitigation]) -> list[str]:
+    """Return the sections that an operation touched for an id; without a definition, those that its file holds."""
+    mitigation = catalogue.find(identifier, definitions)
+    if mitigation is not None:
+        return list(dict.fromkeys(rule.section for action in mitigation.actions for rule in action.rules))
+    held = (record.before or b"") + (record.after or b"")
+    return [section for section in (INBOUND, OUTBOUND) if f"<{section.rpartition('/')[2]}".encode() in held]
 
 
-def _take_out(changes: Changes, record: Record, facts: ServerFacts, site: str | None) -> None:
-    """Take our own rules out of a file as the plan leaves it so far."""
+def _take_out(changes: Changes, record: Record, facts: ServerFacts, site: str | None, definitions: Sequence[Mitigation]) -> None:
+    """Take our own rules out of a file as the plan leaves it so far. Raises Refused where a local document is needed to know them."""
     configuration = changes.result()
     inner = Changes(configuration)
-    for mitigation in _known(record):
+    for identifier in record.mitigations:
+        mitigation = catalogue.find(identifier, definitions)
+        if mitigation is None and catalogue.is_local(identifier):
+            raise Refused(
+                f"{identifier}: {record.path} was changed since the run, so only its rules can be taken out, and a local document defines them; give its feed",
+                "local_definition_needed",
+                file=record.path,
+            )
+        if mitigation is None:
+            continue
         one = verdict(mitigation, configuration, facts.build, site=site)
         if one.problem is not None:
             raise one.problem

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Splice
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 
@@ -105,7 +106,8 @@ class Request:
     """What is wanted. ``mitigations`` are ids or ``all``; ``feed`` the ids of the verified feed, None without one.
 
     ``do_nothing`` are ids whose only action is DoNothing. ``blocked_by_us`` are blocks that this collection has set: they do not
-    hold it back. ``site`` is the front-end site's name where it is not Microsoft's.
+    hold it back. ``site`` is the front-end site's name where it is not Microsoft's. ``definitions`` are what a local document
+    defines, beside the catalogue.
     """
 
     mitigations: tuple[str, ...]
@@ -119,6 +121,7 @@ class Request:
     include_foreign: bool = False
     blocked_by_us: tuple[str, ...] = ()
     site: str | None = None
+    definitions: tuple[Mitigation, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import related
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import is_local, related
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
     ROOT,
     InboundRule,
@@ -177,13 +177,19 @@ def unsupported(identifier: str, blocked_ids: Iterable[str] | None = None) -> Ve
         maker=None,
         breaks=(),
         block_can_be_lifted=False,
-        reason=f"the catalogue of this version does not know {identifier}; update the collection, or see the advisory",
+        reason=_undefined(identifier),
         evidence=(),
         duplicates=(),
         highest_applicable={},
         code_fix=None,
         side_effects=(),
     )
+
+
+def _undefined(identifier: str) -> str:
+    if is_local(identifier):
+        return f"{identifier} is defined by a local document: give its feed. One that stops services or application pools is not carried out by this version"
+    return f"the catalogue of this version does not know {identifier}; update the collection, or see the advisory"
 
 
 def _blocking(blocked_ids: Iterable[str] | None, config_ids: Sequence[str]) -> tuple[str, ...] | None:
@@ -206,7 +212,12 @@ def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: Inbound
     same = [rule for rule in wanted.candidates(effective) if wanted.same_behaviour(rule, effective)]
     active = tuple(rule for rule in same if rule.enabled)
     inactive = tuple(rule for rule in same if not rule.enabled)
-    known = [rule for rule in wanted.candidates(effective) if rule not in same and mitigation.names.maker(rule.name) != "other"]
+    siblings = [other for entry in mitigation.actions for other in entry.rules if other is not wanted]
+    known = [
+        rule
+        for rule in wanted.candidates(effective)
+        if rule not in same and mitigation.names.maker(rule.name) != "other" and not any(_is_sibling(other, rule, effective) for other in siblings)
+    ]
     misnamed = tuple(known)
     earlier = tuple(rule for rule in misnamed if _revision(action, rule, effective) is not None)
     below = configuration.applications_below(site, action.path) if action.place == ROOT else []
@@ -233,6 +244,11 @@ def _examine_rule(mitigation: Mitigation, action: RewriteAction, wanted: Inbound
     if misnamed:
         return Finding("conflicting", _misnamed(action, misnamed[0], effective), (), (), misnamed, (), earlier)
     return Finding("absent", None)
+
+
+def _is_sibling(wanted: InboundRule | OutboundRule, rule: Rule, effective: Effective) -> bool:
+    """Say whether a rule is another one of the same mitigation, and not a wrong form of this one."""
+    return rule in wanted.candidates(effective) and wanted.same_behaviour(rule, effective)
 
 
 def _lost(configuration: Configuration, site: str, lost: Sequence[str], active: Sequence[Rule]) -> str:
