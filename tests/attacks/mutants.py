@@ -544,7 +544,7 @@ def judged(case: Case, verify: Any, parse: Any, errors: Any, pki: Pki) -> tuple[
     )
     try:
         verified = verify.verify(case.data, policy, NOW)
-        return verified.time_basis, verified.revocation, verified.signed_at is not None, verified.octets, parse.parse(verified.root).ids
+        return verified.time_basis, verified.revocation, verified.signed_at is not None, verified.octets, parse.parse(verified.root, case.domain)
     except errors.VerifyError as exc:
         return (exc.reason,)
 
@@ -554,7 +554,7 @@ def fresh() -> tuple[Any, Any, Any]:
     for name in [name for name in sys.modules if name.startswith(PREFIX)]:
         del sys.modules[name]
         module_utils.__dict__.pop(name.removeprefix(PREFIX), None)  # "from package import module" would find the old one here
-    return tuple(importlib.import_module(PREFIX + name) for name in ("_verify", "_parse", "_errors"))  # type: ignore[return-value]
+    return tuple(importlib.import_module(PREFIX + name) for name in ("_verify", "_local", "_errors"))  # type: ignore[return-value]
 
 
 class _Source(importlib.abc.MetaPathFinder, importlib.abc.Loader):
