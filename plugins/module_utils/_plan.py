@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import can_read_newer_feeds, format_build, has_em, product_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, RewriteAction
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
@@ -147,10 +147,13 @@ class _Planner:
             return self._none(one.id, "applied", f"it is in force, made by {one.maker}")
         if one.state in ("conflicting", "disabled") and not self._resolve(mitigation, one, replaced):
             return None
-        if any(mitigation.names.maker(r.name) == "us" and r not in replaced for f in one.findings for r in f.active):
-            self._remove(mitigation, replaced)
-        else:
-            self._write(mitigation, replaced)
+        missing = self._missing(mitigation, one, replaced)
+        if missing:
+            self._refuse_without_rewrite(mitigation)
+        self._remove(mitigation, one, replaced)
+        for entry in missing:
+            assert self.changes is not None
+            self.changes.insert(mitigation, entry, request.site or entry.site)
         if active is not False:
             self._block(mitigation, config_ids)
         action = "replace" if replaced else "apply"
@@ -179,18 +182,26 @@ class _Planner:
         ]
         return True
 
-    def _write(self, mitigation: Mitigation, replaced: Sequence[Rule]) -> None:
-        assert self.changes is not None
-        self._refuse_without_rewrite(mitigation)
-        self._remove(mitigation, replaced)
-        for action in mitigation.actions:
-            self.changes.insert(mitigation, action, self.request.site or action.site)
+    @staticmethod
+    def _missing(mitigation: Mitigation, one: Verdict, replaced: Sequence[Rule]) -> list[RewriteAction]:
+        """Return the actions that have to be written: those not in force, and those that lose a rule without one of ours staying."""
+        gone = {rule.origin for rule in replaced}
+        found = []
+        for action, finding in zip(mitigation.actions, one.findings, strict=False):
+            staying = [rule for rule in finding.active if rule.origin not in gone]
+            ours = any(mitigation.names.maker(rule.name) == "us" for rule in staying)
+            if not ours and (finding.state != "applied" or len(staying) < len(finding.active)):
+                found.append(action)
+        return found
 
-    def _remove(self, mitigation: Mitigation, rules: Sequence[Rule]) -> None:
+    def _remove(self, mitigation: Mitigation, one: Verdict, rules: Sequence[Rule]) -> None:
+        """Plan rules out, each where its action is, so that its precondition goes with it."""
         assert self.changes is not None
-        if rules:
-            action = mitigation.actions[0]
-            self.changes.remove(mitigation, rules, self.request.site or action.site, action.path)
+        left = {rule.origin: rule for rule in rules}
+        for action, finding in zip(mitigation.actions, one.findings, strict=False):
+            own = [left.pop(rule.origin) for rule in (*finding.active, *finding.inactive, *finding.misnamed) if rule.origin in left]
+            if own:
+                self.changes.remove(mitigation, own, self.request.site or action.site, action.path)
 
     def _refuse_without_rewrite(self, mitigation: Mitigation) -> None:
         assert self.configuration is not None

@@ -50,7 +50,8 @@ class Office:
         now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
         self.place = place
         authority = usage("key_cert_sign", "crl_sign")
-        root = issue(name("Example Root", "Example Ltd"), key("own root"), None, key("own root"), now - DAY, now + 999 * DAY, authority=True, key_usage=authority)
+        validity = (now - DAY, now + 999 * DAY)
+        root = issue(name("Example Root", "Example Ltd"), key("own root"), None, key("own root"), *validity, authority=True, key_usage=authority)
         leaf = issue(name("Example Signing", "Example Ltd"), key("own leaf"), root, key("own root"), now - DAY, now + 99 * DAY, ekus=[CODE_SIGNING])
         (place / "root.pem").write_bytes(pem(root))
         (place / "signer.pem").write_bytes(pem(leaf))
@@ -150,7 +151,7 @@ def test_undo_of_the_run_needs_no_document(lab_fleet: Any, proven: Callable[...,
     journal = str(tmp_path / "journal")
     run(mitigation, lab_fleet, machine, {"feed": proven(entry("LOCAL-1", DROP)), "journal_dir": journal})
     undone = run(mitigation, lab_fleet, machine, {"state": "absent", "undo_run_id": "last", "journal_dir": journal})
-    assert undone["changed"] is True and [step["checks"] for step in undone["steps"]][0]
+    assert undone["changed"] is True and all(step["checks"] for step in undone["steps"])
     assert hashes(machine) == before
 
 

@@ -103,7 +103,8 @@ def test_sign_and_check(desk: Desk) -> None:
     document = _local.parse(_verify.verify(desk.output.read_bytes(), policy, NOW).root, "local")
     assert isinstance(document, _local.LocalDocument)
     one = document.mitigations[0]
-    assert (one.description, one.cve, one.kind, set(one.applicability)) == ('Quotes " and < & > are text', "CVE-2026-99999", "mixed", {"Exchange2019", "ExchangeSE"})
+    assert (one.description, one.cve, one.kind) == ('Quotes " and < & > are text', "CVE-2026-99999", "mixed")
+    assert set(one.applicability) == {"Exchange2019", "ExchangeSE"}
     assert [action.rules[0].name for action in one.rules] == ["exchange.mitigation LOCAL-2026.1 - inbound", "exchange.mitigation LOCAL-2026.1 - outbound"]
     assert one.rules[0].rules[0].pattern == 'zero"day<'  # type: ignore[union-attr]
     assert one.services == (_local.ServiceWish("MSExchangeUM", True, False),) and one.pools == (_local.PoolWish("MSExchangeOABAppPool"),)
