@@ -59,7 +59,9 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "without-description", _but(one, ' desc="Zero day"', ""), "local_structure"
     yield "empty-description", _but(one, '"Zero day"', '" "'), "local_value"
     yield "description-of-two-lines", _but(one, "Zero day", "Zero&#xA;day"), "local_value"
+    yield "long-description", _but(one, "Zero day", "x" * 301), "local_value"
     yield "cve-malformed", content(config(attributes=' cve="CVE-26-1"')), "local_value"
+    yield "without-list", _but(one, f"<ActionList>{INBOUND}</ActionList>", ""), "local_structure"
     yield "without-actions", content(config(actions="")), "local_structure"
     yield "nine-actions", content(config(actions="".join(_but(INBOUND, "zeroday", f"zero{n}") for n in range(9)))), "local_structure"
     yield "two-lists", _but(one, "</ActionList>", "</ActionList><ActionList></ActionList>"), "local_structure"
@@ -82,6 +84,7 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "same-condition-twice", content(_but(config(STATUS), '{REQUEST_METHOD}" pattern="^POST$', '{REQUEST_URI}" pattern="^/ecp/zero')), "local_structure"
     yield "same-rule-twice", content(config(INBOUND * 2)), "local_structure"
     yield "same-header-rule-twice", content(config(OUTBOUND * 2)), "local_structure"
+    yield "five-conditions", _but(one, "</Action>", "".join(f'<When input="{{URL}}" pattern="a{n}"></When>' for n in range(4)) + "</Action>"), "local_structure"
     yield "condition-attribute", _but(one, "<When ", '<When file="x" '), "local_structure"
     for name, source in (
         ("credentials", "{HTTP_AUTHORIZATION}"),
@@ -111,6 +114,8 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "header-other-case", _but(out, "Content-Security-Policy", "content-security-policy"), "local_header"
     yield "value-reference", _but(out, "{R:0}", "{HTTP_COOKIE}"), "local_value"
     yield "value-line-break", _but(out, "{R:0}; ", "{R:0}&#xD;&#xA;"), "local_value"
+    yield "value-long", _but(out, "{R:0}; ", "x" * 1024), "local_value"
+    yield "value-not-ascii", _but(out, "{R:0}; ", "\u00fc"), "local_value"
     yield "value-empty", _but(out, "{R:0}; script-src-attr 'none'", ""), "local_value"
     for forbidden in ("MSExchangeMitigation", "MSExchangeADTopology", "WinRM", "W3SVC", "WAS", "winrm", "MSExchangeIS", "Spooler"):
         yield f"service-{forbidden}", content(config(_but(SERVICE, "MSExchangeUM", forbidden))), "local_service"
@@ -123,6 +128,7 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "applies-product", content(config(before=_but(APPLIES, "Exchange2019", "Exchange2013"))), "local_applies"
     yield "applies-twice", content(config(before=APPLIES * 2)), "local_applies"
     yield "applies-build", content(config(before=_but(APPLIES, "15.2.1544.48", "latest"))), "local_applies"
+    yield "applies-build-padded", content(config(before=_but(APPLIES, "15.2.1544.48", "15.02.1544.048"))), "local_applies"
     yield "applies-build-of-another", content(config(before=_but(APPLIES, "15.2.1544.48", "15.1.2507.75"))), "local_applies"
     yield "applies-branch-twice", content(config(before=_but(APPLIES, "15.2.1544.48", "15.2.1748.49"))), "local_applies"
 
