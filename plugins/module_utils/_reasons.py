@@ -105,7 +105,10 @@ VERIFY_REASONS: Mapping[str, Reason] = {
         "Same version, other content, and no signing time to tell which is newer.",
         "Compare both and approve one with approved_sha256.",
     ),
-    "version_leap": Reason("The version is absurdly far ahead of the one accepted before.", "Approve it with approved_sha256 if it is genuine."),
+    "version_leap": Reason(
+        "The version is absurdly far ahead of the one accepted before, or of what Microsoft is known to use.",
+        "Approve it with approved_sha256 if it is genuine.",
+    ),
     "first_use_refused": Reason("Nothing was accepted before, and first_use is refuse.", "Approve the hash in approved_sha256."),
     "state_damaged": Reason("The state file cannot be read.", "Restore it; or move it away, which means a first use."),
     "state_unsafe": Reason("The state directory belongs to another user or is open to others.", "Make it 0700 and owned by the user who runs Ansible."),

@@ -393,7 +393,9 @@ def run(task: Task) -> Decision:
     trust = params["trust"]
     domain = trust["domain"]
     policy, custom = _trust_options.policy(trust, verify_at)
-    consent = _state.Consent(params["first_use"], _trust_options.hashes(params["approved_sha256"], "approved_sha256"), params["allow_older"])
+    approved = _trust_options.hashes(params["approved_sha256"], "approved_sha256")
+    baseline = _state.BASELINE if domain == _parse.MICROSOFT else None
+    consent = _state.Consent(params["first_use"], approved, params["allow_older"], baseline)
     state = _state.State(params["state_dir"] or _trust_options.default_state_dir(os.environ), _trust_options.state_key(domain, policy, custom))
     for warning in state.prepare():
         task.warn(warning)

@@ -252,6 +252,13 @@ def test_own_roots_have_a_state_of_their_own(world: World, recorded: Callable[[s
     assert len(world.remembered()) == 2 and "feed-microsoft.json" in world.remembered()
 
 
+def test_absurd_first_version(world: World) -> None:
+    """A mark that no genuine document could pass is not set without approval, on first use neither."""
+    data = document("2099.1", "PING1")
+    assert world.refused(data).reason == "version_leap" and world.remembered() == []
+    assert world.run(data, approved_sha256=[hashlib.sha256(data).hexdigest()])["version"] == "2099.1"
+
+
 def test_other_signer_approved(world: World) -> None:
     """The day Microsoft renames its signer."""
     leaf = PKI.signer(subject=name("Microsoft Exchange Mitigation Signing"))
