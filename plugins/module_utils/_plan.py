@@ -139,6 +139,8 @@ class _Planner:
         if active and one.state != "applied" and request.when_em_active == "leave":
             return self._none(one.id, "left_to_em", f"EM is active on this server and looks after it; state: {one.state}")
         em_made = [rule for finding in one.findings for rule in finding.active + finding.inactive if mitigation.names.maker(rule.name) == "em"]
+        if em_made:
+            em_made += self._em_again(mitigation, em_made)
         if request.when_em_active == "take_over" and em_made and not (request.honour_blocked and foreign_blocks):
             replaced += em_made
         if one.state == "applied" and not replaced:
@@ -152,8 +154,7 @@ class _Planner:
             self._refuse_without_rewrite(mitigation)
         self._remove(mitigation, one, replaced)
         for entry in missing:
-            assert self.changes is not None
-            self.changes.insert(mitigation, entry, request.site or entry.site)
+            self._insert(mitigation, entry)
         if active is not False:
             self._block(mitigation, config_ids)
         action = "replace" if replaced else "apply"
@@ -194,12 +195,28 @@ class _Planner:
                 found.append(action)
         return found
 
+    def _em_again(self, mitigation: Mitigation, known: Sequence[Rule]) -> list[Rule]:
+        """Return rules of EM that stand a second time under the same name: when the first goes, they would come into force."""
+        if self.configuration is None:
+            return []
+        found = {rule.origin: rule for rule in known}
+        for action in mitigation.actions:
+            for problem in self.configuration.effective_rewrite(self.request.site or action.site, action.path).problems:
+                if problem.kind == "duplicate":
+                    found.update({rule.origin: rule for rule in problem.rules if mitigation.names.maker(rule.name) == "em" and rule.kind != "precondition"})
+        return list(found.values())[len(known) :]
+
+    def _insert(self, mitigation: Mitigation, action: RewriteAction) -> None:
+        if self.changes is not None:
+            self.changes.insert(mitigation, action, self.request.site or action.site)
+
     def _remove(self, mitigation: Mitigation, one: Verdict, rules: Sequence[Rule]) -> None:
         """Plan rules out, each where its action is, so that its precondition goes with it."""
         assert self.changes is not None
         left = {rule.origin: rule for rule in rules}
         for action, finding in zip(mitigation.actions, one.findings, strict=False):
             own = [left.pop(rule.origin) for rule in (*finding.active, *finding.inactive, *finding.misnamed) if rule.origin in left]
+            own += [left.pop(origin) for origin, rule in list(left.items()) if rule.name.casefold() in {entry.name.casefold() for entry in own}]
             if own:
                 self.changes.remove(mitigation, own, self.request.site or action.site, action.path)
 

@@ -189,10 +189,10 @@ def _judged(data: bytes, root: str, common_name: str, organization: str, name: s
     now = datetime.datetime.now(datetime.timezone.utc)
     verified = _verify.verify(data, policy, now)
     document = _local.parse(verified.root, _parse.LOCAL)
-    assert isinstance(document, _local.LocalDocument)
+    mitigations = document.mitigations if isinstance(document, _local.LocalDocument) else ()
     until = min(datetime.datetime.fromisoformat(entry["not_after"].replace("Z", "+00:00")) for entry in verified.signer["chain"])
-    lines = [f"{name}: version {document.version}, mitigations: {len(document.mitigations)}, {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}"]
-    for mitigation in document.mitigations:
+    lines = [f"{name}: version {document.version}, mitigations: {len(mitigations)}, {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}"]
+    for mitigation in mitigations:
         lines += _told(mitigation)
     lines.append(f"signed by {verified.signer['subject']}, SHA-256 {verified.signer['sha256']}")
     lines.append(f"under the root {verified.signer['chain'][-1]['subject']}, SHA-256 {verified.signer['chain'][-1]['sha256']}")
