@@ -265,6 +265,11 @@ def test_other_signer_approved(world: World) -> None:
     data = document("1.0.4", "PING1", leaf=leaf)
     error = world.refused(data)
     assert error.reason == "signer_changed" and "Microsoft Exchange Mitigation Signing" in error.message
+    shown = error.details["signer_chain"]
+    assert [set(entry) for entry in shown] == [{"subject", "issuer", "serial", "ekus", "not_before", "not_after", "sha256"}] * 3
+    for entry in shown:
+        values = [entry["subject"], entry["issuer"], entry["not_before"], entry["not_after"], entry["sha256"], *entry["ekus"]]
+        assert all(value in error.message for value in values), "the message prints what an administrator compares"
     result = world.run(data, trust={"signer_common_name": "Microsoft Exchange Mitigation Signing"})
     assert result["signer"]["common_name"] == "Microsoft Exchange Mitigation Signing"
 
