@@ -18,7 +18,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils import _dsig, _parse, _verify, _xml_guard
+from ansible_collections.exchange.mitigation.plugins.module_utils import _dsig, _local, _parse, _verify, _xml_guard
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import unproven
 
@@ -69,7 +69,8 @@ def _read(path: pathlib.Path, limit: int) -> bytes:
 def load_feed(feed: Any) -> _parse.Document:
     """Return the document that the feed task verified; raises VerifyError for other bytes or without the record of the proof.
 
-    ``feed`` is what exchange.mitigation.feed returned. The signature is not judged again: the bytes are those that were judged.
+    ``feed`` is what exchange.mitigation.feed returned; in the trust domain ``local`` it gives a LocalDocument.
+    The signature is not judged again: the bytes are those that were judged.
     """
     handle = handle_of(feed)
     _verify.require_libraries()
@@ -93,4 +94,4 @@ def load_feed(feed: Any) -> _parse.Document:
         raise unproven("feed_not_verified", f"{path} is not a signed document ({exc.reason}).") from exc
     if hashlib.sha256(octets).hexdigest() != known.get("octets_sha256"):
         raise unproven("feed_not_verified", f"The record beside {path} is for other content.")
-    return _parse.parse(_xml_guard.parse(octets), handle.domain)
+    return _local.parse(_xml_guard.parse(octets), handle.domain)

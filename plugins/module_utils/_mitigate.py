@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _blocks, _catalogue, _health
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply import Applier, FileMoved
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import PoolState, ServiceState
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import (
     ApplyError,
     ConfigurationError,
@@ -27,6 +27,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._facts import 
 from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle import load_feed
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History, Journal, Transition, checked_run_id, new_run_id
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import SERVICE, Entry
+from ansible_collections.exchange.mitigation.plugins.module_utils._local import LocalDocument
 from ansible_collections.exchange.mitigation.plugins.module_utils._mitigate_result import (
     backed_up,
     diff_of,
@@ -76,7 +77,7 @@ def decide(task: Task) -> Decision:
         task.warn(f"an interrupted run left {len(left_open)} changes of this server unsettled; they are brought to before or after first")
     found = _survey(task, wish, history)
     made = _plan(wish, found, history, task)
-    result = result_of(made, found, journal, _ours(history))
+    result = result_of(made, found, journal, _ours(history), wish.request.local)
     if made.refusals and not left_open:
         raise refusal_of(made.refusals, result)
     for warning in made.warnings:
@@ -116,10 +117,14 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         raise InvalidInput("relocate goes with state: applied", "invalid_combination")
     feed: tuple[str, ...] | None = None
     do_nothing: frozenset[str] = frozenset()
+    definitions: tuple[Mitigation, ...] = ()
     if params["feed"]:
         document = load_feed(params["feed"])
         feed = document.ids
-        do_nothing = frozenset(config.id for config in document.configs if config.does_nothing)
+        if isinstance(document, LocalDocument):
+            definitions = document.definitions
+        else:
+            do_nothing = frozenset(config.id for config in document.configs if config.does_nothing)
     request = Request(
         mitigations=ids or ("all",),
         state=state,
@@ -133,6 +138,7 @@ def _wish(params: Mapping[str, Any]) -> Wish:
         site=params["site"],
         relocate=params["relocate"],
         unblock=params["unblock"],
+        local=definitions,
     )
     return Wish(request, checked_run_id(undo) if undo else None, _health.wish_of(params["health"]))
 
@@ -143,7 +149,8 @@ def _wish(params: Mapping[str, Any]) -> Wish:
 def _survey(task: Task, wish: Wish, history: History) -> Survey:
     """Read the server, with the services and pools that the request or the journal is about."""
     ids = [*wish.request.mitigations, *((wish.request.feed or ()) if "all" in wish.request.mitigations else ())]
-    wanted = [mitigation for mitigation in map(_catalogue.find, ids) if mitigation is not None]
+    found = (_catalogue.find(identifier, wish.request.local) for identifier in ids)
+    wanted = [mitigation for mitigation in found if mitigation is not None]
     kept = history.states_in_force(_undone_run(wish, history), "apply") if wish.undo_run_id else []
     services = [entry.name for entry in kept if entry.kind == SERVICE]
     return survey(task, wanted, services, [entry.name for entry in kept if entry.kind != SERVICE])
@@ -192,11 +199,11 @@ def _undo(wish: Wish, found: Survey, facts: ServerFacts, history: History, task:
         task.warn(f"the journal {history.directory} knows nothing that {what} applied on {history.host}; name mitigations to undo without it")
         return Plan()
     made_for = [entry.mitigations for entry in operations] + [entry.mitigations for entry in states]
-    made = rollback(snapshot.configuration, facts, operations, found.site, kept=[_change(one) for one in states])
+    made = rollback(snapshot.configuration, facts, operations, found.site, kept=[_change(one) for one in states], local=wish.request.local)
     ids = list(dict.fromkeys(identifier for mitigations in made_for for identifier in mitigations))
     action, reason = ("remove", "undo") if made.steps else ("none", "absent")
     outcomes = tuple(Outcome(identifier, action, reason, f"{identifier}: as before the run {run_id}") for identifier in ids)
-    return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(verdicts_after(ids, found, ours=_ours(history))))
+    return dataclasses.replace(made, outcomes=outcomes, verdicts=tuple(verdicts_after(ids, found, ours=_ours(history), local=wish.request.local)))
 
 
 def _change(entry: Transition) -> ServiceChange | PoolChange:
@@ -247,7 +254,7 @@ def _carry_out(task: Task, wish: Wish, made: Plan, found: Survey, journal: Journ
         _blocks.lift(task, str(found.entry["name"]), made.unblock_ids, journal)
     history = History(journal.directory, journal.host)
     history.prune()
-    result = result_of(made, found, journal, _ours(history))
+    result = result_of(made, found, journal, _ours(history), wish.request.local)
     result["recovered"] = mended
     result["backed_up"] = [backed_up(entry) for entry in entries]
     result["health"] = watch.result if watch is not None and made.steps else None
@@ -261,7 +268,7 @@ def _again(task: Task, wish: Wish, journal: Journal) -> tuple[Plan, Survey]:
     found = _survey(task, wish, history)
     made = _plan(wish, found, history, task)
     if made.refusals:
-        raise refusal_of(made.refusals, result_of(made, found, journal, _ours(history)))
+        raise refusal_of(made.refusals, result_of(made, found, journal, _ours(history), wish.request.local))
     return made, found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import Survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import Journal, Operation, Transition
@@ -20,8 +21,13 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan import F
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
 
 
-def verdicts_after(ids: Sequence[str], found: Survey, made: Plan | None = None, ours: Sequence[str] = ()) -> list[Verdict]:
-    """Return the verdicts on these ids as they are once the plan is carried out; without one, as they are now."""
+def verdicts_after(
+    ids: Sequence[str], found: Survey, made: Plan | None = None, ours: Sequence[str] = (), local: Sequence[Mitigation] = ()
+) -> list[Verdict]:
+    """Return the verdicts on these ids as they are once the plan is carried out; without one, as they are now.
+
+    ``local`` are the mitigations that a local document defines.
+    """
     configuration = found.snapshot.configuration
     blocked = found.blocked
     services, pools = dict(found.states.services), dict(found.states.pools)
@@ -38,7 +44,7 @@ def verdicts_after(ids: Sequence[str], found: Survey, made: Plan | None = None, 
             blocked = [identifier for identifier in [*blocked, *made.block_ids] if identifier.casefold() not in lifted]
     results = []
     for identifier in ids:
-        mitigation = _catalogue.find(identifier)
+        mitigation = _catalogue.find(identifier, local)
         if mitigation is None:
             results.append(unsupported(identifier, blocked))
             continue
@@ -59,11 +65,11 @@ def verdicts_after(ids: Sequence[str], found: Survey, made: Plan | None = None, 
     return results
 
 
-def result_of(made: Plan, found: Survey, journal: Journal, ours: Sequence[str]) -> dict[str, Any]:
+def result_of(made: Plan, found: Survey, journal: Journal, ours: Sequence[str], local: Sequence[Mitigation] = ()) -> dict[str, Any]:
     """Return the module's result."""
     actions = {outcome.id: outcome for outcome in made.outcomes}
     mitigations = []
-    for one in verdicts_after([entry.id for entry in made.verdicts], found, made, ours):
+    for one in verdicts_after([entry.id for entry in made.verdicts], found, made, ours, local):
         outcome = actions.get(one.id)
         mitigations.append(dict(one.as_dict(), action=outcome.action if outcome else "none", explanation=outcome.message if outcome else None))
     return {

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import shown, unproven
 
 MICROSOFT = "microsoft"
+LOCAL = "local"
 #: Ids with this prefix belong to the administrators' own documents and never to Microsoft's.
 LOCAL_PREFIX = "local-"
 DO_NOTHING = "DoNothing"
@@ -99,7 +100,10 @@ def _config(element: Any, domain: str) -> Config:
     identifier = element.get("id") or ""
     if not _ID.fullmatch(identifier):
         raise unproven("config_id_malformed", f"A Config has the id {shown(identifier, 70) or '(none)'}.")
-    if domain == MICROSOFT and identifier.casefold().startswith(LOCAL_PREFIX):
+    local = identifier.casefold().startswith(LOCAL_PREFIX)
+    if domain == MICROSOFT and local:
         raise unproven("wrong_domain", f"The id {identifier} never comes from Microsoft.")
+    if domain != MICROSOFT and not local:
+        raise unproven("wrong_domain", f"The id {identifier} is not one of a local document, where every id begins with LOCAL-.")
     actions = element.findall("ActionList/Action")
     return Config(identifier, element.get("desc") or "", tuple(Action(a.get("type") or "", a.get("scope") or "", a.get("desc") or "") for a in actions))

@@ -14,6 +14,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils import _catalo
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, removable
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_show import diff_of, effects_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_states import Kept, taken_back
@@ -108,6 +109,11 @@ class _Rollback:
             for mitigation in self._known(record):
                 for section in dict.fromkeys(rule.section for action in mitigation.rewrites for rule in action.rules):
                     change.note(mitigation.id, section)
+            for identifier in self._undefined(record):
+                # Its document is not at hand: IIS is asked about every section that the file holds.
+                held = (record.before or b"") + (record.after or b"")
+                for section in (section for section in (INBOUND, OUTBOUND) if f"<{section.rpartition('/')[2]}".encode() in held):
+                    change.note(identifier, section)
             if change.after == record.after:
                 self.changes.restore(record.path, record.before)
             elif change.after != record.before:
@@ -122,8 +128,18 @@ class _Rollback:
         found = [next((m for m in self.local if m.matches(identifier)), None) or catalogue.find(identifier) for identifier in record.mitigations]
         return [mitigation for mitigation in found if mitigation is not None]
 
+    def _undefined(self, record: Record) -> list[str]:
+        """Return the ids of local documents that were not given."""
+        return [i for i in record.mitigations if catalogue.is_local(i) and not any(m.matches(i) for m in self.local)]
+
     def _take_out(self, changes: Changes, record: Record) -> None:
-        """Take our own rules out of a file as the plan leaves it so far."""
+        """Take our own rules out of a file as the plan leaves it so far. Raises Refused where a local document is needed to know them."""
+        for identifier in self._undefined(record):
+            raise Refused(
+                f"{identifier}: {record.path} was changed since the run, so only its rules can be taken out, and a local document defines them; give its feed",
+                "local_definition_needed",
+                file=record.path,
+            )
         configuration = changes.result()
         inner = Changes(configuration)
         for mitigation in self._known(record):

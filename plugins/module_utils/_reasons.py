@@ -24,6 +24,7 @@ class Reason(NamedTuple):
 
 _DAMAGED = "Fetch the document again, byte for byte; if the same bytes come again, treat it as an attack or ask Microsoft."
 _ATTACK = "Do not use the document. Find out who put it there: Microsoft's documents do not look like this."
+_PROFILE = "Write it as the profile in the guide on trust allows, sign it again, and raise its version."
 _KEEP = "Take the byte-exact file (19,221 bytes stay 19,221 bytes); editors, pretty printers and clipboard change it."
 
 #: What `_verify` and the stages below it refuse.
@@ -86,6 +87,17 @@ VERIFY_REASONS: Mapping[str, Reason] = {
     "config_id_malformed": Reason("A Config has no id, or one with characters that no id has.", "Update the collection; the format may have changed."),
     "config_id_duplicate": Reason("Two Configs have the same id.", _ATTACK),
     "wrong_domain": Reason("An id belongs to another trust domain than the document's.", "Check trust.domain and the source."),
+    "local_structure": Reason("A local document has an element, attribute or text that the profile lacks.", _PROFILE),
+    "local_action": Reason("An action of a local document has a type or scope that the profile lacks.", _PROFILE),
+    "local_applies": Reason("A local document names a product or build that there is not.", _PROFILE),
+    "local_path": Reason("A rule is for a path that is none of Exchange's front end.", _PROFILE),
+    "local_input": Reason("A condition looks at something that the profile lacks.", _PROFILE),
+    "local_pattern": Reason("A pattern is not a regular expression that both readers understand, or fits everything.", _PROFILE),
+    "local_answer": Reason("A rule answers with something that the profile lacks.", _PROFILE),
+    "local_header": Reason("A rule changes a response header that the profile lacks.", _PROFILE),
+    "local_value": Reason("An attribute has a value that the profile lacks.", _PROFILE),
+    "local_service": Reason("A service is not one that a local document may stop.", _PROFILE),
+    "local_pool": Reason("An application pool is not one that a local document may stop.", _PROFILE),
     "rollback_version": Reason("The version is lower than one accepted before.", "Give allow_older with a reason, if this is wanted."),
     "rollback_time": Reason("Other content, but not signed later than what was accepted before.", "Give allow_older with a reason, if this is wanted."),
     "rollback_untimed": Reason("No proven signing time, but the document accepted before had one.", "Give allow_older with a reason, if this is wanted."),
@@ -93,7 +105,10 @@ VERIFY_REASONS: Mapping[str, Reason] = {
         "Same version, other content, and no signing time to tell which is newer.",
         "Compare both and approve one with approved_sha256.",
     ),
-    "version_leap": Reason("The version is absurdly far ahead of the one accepted before.", "Approve it with approved_sha256 if it is genuine."),
+    "version_leap": Reason(
+        "The version is absurdly far ahead of the one accepted before, or of what Microsoft is known to use.",
+        "Approve it with approved_sha256 if it is genuine.",
+    ),
     "first_use_refused": Reason("Nothing was accepted before, and first_use is refuse.", "Approve the hash in approved_sha256."),
     "state_damaged": Reason("The state file cannot be read.", "Restore it; or move it away, which means a first use."),
     "state_unsafe": Reason("The state directory belongs to another user or is open to others.", "Make it 0700 and owned by the user who runs Ansible."),
@@ -126,6 +141,8 @@ OPTION_REASONS: Mapping[str, Reason] = {
     "missing_library": Reason("A Python library is missing or too old on the controller.", "Install what the message names."),
     "root_unreadable": Reason("A file of roots holds no certificate.", "Give certificates in PEM or DER form."),
     "root_not_pinnable": Reason("A root is not a certificate authority that signed itself.", "Give the root, not an intermediate or the signer."),
+    "local_trust_incomplete": Reason("trust.domain is local, and it is not said who signs.", "Give trust.roots and both names of the signer."),
+    "local_trust_foreign": Reason("trust.domain is local, and a root is Microsoft's.", "Give the organisation's own root."),
     "root_damaged": Reason("The shipped root does not have the hash in code.", "Reinstall the collection."),
     "crl_unreadable": Reason("A file holds no revocation list.", "Give lists in PEM or DER form."),
     "state_unwritable": Reason("state_dir cannot be used or written.", "Check the path, its owner and the free space."),

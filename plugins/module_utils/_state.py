@@ -29,6 +29,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._reasons impor
 
 FORMAT = 1
 MAX_LEAP = 100  #: how far the first number of a version may go up at once
+BASELINE = "1.0.4"  #: the version of Microsoft's only publicly known document (TRUST.md 1), what a first use is compared with
 KEPT_AUDIT = 100
 KEPT_COPIES = 20
 LOCK_SECONDS = 20.0
@@ -58,11 +59,12 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Consent:
-    """What the administrator allows beyond the rules."""
+    """What the administrator allows beyond the rules. ``baseline`` is a version that even a first document is not absurdly far ahead of."""
 
     first_use: str = "accept"
     approved_sha256: frozenset[str] = frozenset()
     allow_older: str | None = None
+    baseline: str | None = None
 
     def approves(self, document: Accepted) -> bool:
         """Say whether the hash of the document, as bytes or as signed octets, is approved."""
@@ -87,6 +89,8 @@ def judge(document: Accepted, memory: Memory, consent: Consent) -> Judgement:
                 "first_use_refused",
                 f"No document was accepted before, and neither {document.file_sha256} (file) nor {document.sha256} (signed octets) is approved.",
             )
+        if consent.baseline is not None:
+            _refuse_leap(document, consent.baseline, consent)
         return Judgement(True, True)
     if document.sha256 == mark.sha256:
         # Whoever strips the timestamp on first use must not leave a mark without time for ever; a later stamp of the same is none newer.
@@ -104,8 +108,7 @@ def _judge_other(document: Accepted, mark: Accepted, consent: Consent) -> Judgem
     new, old = version_key(document.version), version_key(mark.version)
     if new < old:
         raise unproven("rollback_version", f"Version {document.version} is lower than {mark.version}, which was accepted before.")
-    if (new[:1] or (0,))[0] > (old[:1] or (0,))[0] + MAX_LEAP and not consent.approves(document):
-        raise unproven("version_leap", f"Version {document.version} is absurdly far ahead of {mark.version}.")
+    _refuse_leap(document, mark.version, consent)
     if mark.signed_at is not None:
         if document.signed_at is None:
             raise unproven("rollback_untimed", "The document has no proven signing time, the one accepted before had one.")
@@ -120,6 +123,13 @@ def _judge_other(document: Accepted, mark: Accepted, consent: Consent) -> Judgem
             f"Version {document.version} was accepted before with other content, and neither has a signing time. Hash of the file: {document.file_sha256}.",
         )
     return Judgement(False, True)
+
+
+def _refuse_leap(document: Accepted, version: str, consent: Consent) -> None:
+    """Refuse a version so far ahead that as a mark it would shut out every genuine document after it; raises VerifyError."""
+    new, old = (version_key(text)[:1] or (0,) for text in (document.version, version))
+    if new[0] > old[0] + MAX_LEAP and not consent.approves(document):
+        raise unproven("version_leap", f"Version {document.version} is absurdly far ahead of {version}. Hash of the file: {document.file_sha256}.")
 
 
 class State:

@@ -17,7 +17,8 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _certificates, _roots
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
-from ansible_collections.exchange.mitigation.plugins.module_utils._verify import Policy
+from ansible_collections.exchange.mitigation.plugins.module_utils._parse import LOCAL
+from ansible_collections.exchange.mitigation.plugins.module_utils._verify import SIGNER_COMMON_NAME, SIGNER_EKUS, SIGNER_ORGANIZATION, Policy
 
 try:
     from cryptography import x509
@@ -79,20 +80,28 @@ def policy(trust: Mapping[str, Any], verify_at: datetime.datetime | None) -> tup
     """Return the policy of option ``trust``, and whether its signing roots are the user's own; raises InvalidInput."""
     roots = _roots_of(trust.get("roots"), "trust.roots")
     timestamp_roots = _roots_of(trust.get("timestamp_roots"), "trust.timestamp_roots")
-    usages = tuple(trust["required_ekus"])
+    local = trust["domain"] == LOCAL
+    if local:
+        _check_local(trust, roots)
+    common_name, organization = (
+        given if local or given is not None else default
+        for given, default in ((trust.get("signer_common_name"), SIGNER_COMMON_NAME), (trust.get("signer_organization"), SIGNER_ORGANIZATION))
+    )
+    usages = trust.get("required_ekus")
+    usages = ((_certificates.CODE_SIGNING,) if local else SIGNER_EKUS) if usages is None else tuple(usages)
     for usage in usages:
         if not _OID.fullmatch(usage):
             raise InvalidInput(f"trust.required_ekus: {usage!r} is not a dotted object identifier.")
     if not usages:
         raise InvalidInput("trust.required_ekus is empty: then every certificate under the root could sign the feed.")
-    if not trust["signer_common_name"] or not trust["signer_organization"]:
+    if not common_name or not organization:
         raise InvalidInput("trust.signer_common_name and trust.signer_organization must not be empty.")
     return (
         Policy(
             roots=roots or _roots.microsoft(),
-            timestamp_roots=timestamp_roots or _roots.microsoft_timestamp(),
-            common_name=trust["signer_common_name"],
-            organization=trust["signer_organization"],
+            timestamp_roots=timestamp_roots if timestamp_roots or local else _roots.microsoft_timestamp(),
+            common_name=common_name,
+            organization=organization,
             required_ekus=usages,
             crls=tuple(_roots.read_crl(_read(path, "trust.crls", _MAX_CRL), f"trust.crls: {path}") for path in trust.get("crls") or ()),
             denied_sha256=hashes(trust.get("denied_sha256"), "trust.denied_sha256"),
@@ -101,6 +110,17 @@ def policy(trust: Mapping[str, Any], verify_at: datetime.datetime | None) -> tup
         ),
         bool(roots or timestamp_roots),
     )
+
+
+def _check_local(trust: Mapping[str, Any], roots: tuple[x509.Certificate, ...]) -> None:
+    """Refuse a local trust domain that does not say who signs, or that leans on Microsoft; raises InvalidInput."""
+    missing = [name for name in ("roots", "signer_common_name", "signer_organization") if not trust.get(name)]
+    if missing:
+        wanted = ", ".join(f"trust.{name}" for name in missing)
+        raise InvalidInput(f"trust.domain local has no defaults: say who signs your organisation's documents with {wanted}.", "local_trust_incomplete")
+    pinned = {_roots.ROOT_2011_SHA256, _roots.ROOT_2010_SHA256}
+    if pinned.intersection(map(_certificates.fingerprint, roots)):
+        raise InvalidInput("trust.roots holds a root of Microsoft: what they sign is never a local document.", "local_trust_foreign")
 
 
 def state_key(domain: str, chosen: Policy, custom: bool) -> str:

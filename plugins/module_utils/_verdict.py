@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import related
+from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import is_local, related
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
     ROOT,
     InboundRule,
@@ -202,13 +202,19 @@ def unsupported(identifier: str, blocked_ids: Iterable[str] | None = None) -> Ve
         maker=None,
         breaks=(),
         block_can_be_lifted=False,
-        reason=f"the catalogue of this version does not know {identifier}; update the collection, or see the advisory",
+        reason=_undefined(identifier),
         evidence=(),
         duplicates=(),
         highest_applicable={},
         code_fix=None,
         side_effects=(),
     )
+
+
+def _undefined(identifier: str) -> str:
+    if is_local(identifier):
+        return f"{identifier} is defined by a local document: give its feed"
+    return f"the catalogue of this version does not know {identifier}; update the collection, or see the advisory"
 
 
 def _blocking(blocked_ids: Iterable[str] | None, config_ids: Sequence[str]) -> tuple[str, ...] | None:

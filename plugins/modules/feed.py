@@ -51,36 +51,41 @@ options:
       domain:
         description:
           - The trust domain. In V(microsoft) the contents are opaque, and actions come from the collection's catalogue by id.
+          - In V(local) the document is the organisation's own, its ids begin with C(LOCAL-), and its actions stand in it, in the profile that
+            R(the guide on trust, ansible_collections.exchange.mitigation.docsite.guide_trust) describes. There are no defaults of whom to trust then,
+            so O(source), O(trust.roots), O(trust.signer_common_name) and O(trust.signer_organization) must be set.
+          - A document of one domain is never accepted in the other.
         type: str
-        choices: [microsoft]
+        choices: [microsoft, local]
         default: microsoft
       roots:
         description:
           - Files, or texts, with the root certificates in PEM form under which the signer may be, in place of Microsoft Root Certificate Authority 2011.
-          - For a mirror that signs again, or a laboratory. There is a state of its own for them.
+          - For a mirror that signs again, a laboratory, or the organisation's own root in the domain V(local). There is a state of its own for them.
         type: list
         elements: str
       timestamp_roots:
         description:
-          - The same for the timestamp, in place of Microsoft Root Certificate Authority 2010.
+          - The same for the timestamp, in place of Microsoft Root Certificate Authority 2010. In the domain V(local) no timestamp counts without it.
         type: list
         elements: str
       signer_common_name:
         description:
           - The common name that the signer's certificate must have, and have once.
+          - The default in the domain V(microsoft) is C(Microsoft Exchange XML Signing). In V(local) there is none.
         type: str
-        default: Microsoft Exchange XML Signing
       signer_organization:
         description:
           - The organization that the signer's certificate must have, and have once.
+          - The default in the domain V(microsoft) is C(Microsoft Corporation). In V(local) there is none.
         type: str
-        default: Microsoft Corporation
       required_ekus:
         description:
           - Extended key usages that the signer's certificate must all have, as dotted object identifiers.
+          - The default in the domain V(microsoft) is C(1.3.6.1.5.5.7.3.3), which is code signing, and C(1.3.6.1.4.1.311.76.57.1.11), Microsoft's own for
+            this feed. In V(local) it is code signing alone.
         type: list
         elements: str
-        default: [1.3.6.1.5.5.7.3.3, 1.3.6.1.4.1.311.76.57.1.11]
       crls:
         description:
           - Files with certificate revocation lists, PEM or DER. Nothing is ever fetched from an address in a document or certificate.
@@ -178,6 +183,18 @@ EXAMPLES = r"""
       signer_common_name: Microsoft Exchange Mitigation Signing
   delegate_to: localhost
   run_once: true
+
+- name: Prove the organisation's own document
+  exchange.mitigation.feed:
+    source: files/local-mitigations.xml
+    trust:
+      domain: local
+      roots: [files/example-root.pem]
+      signer_common_name: Example Exchange Mitigation Signing
+      signer_organization: Example Ltd
+  delegate_to: localhost
+  run_once: true
+  register: own
 
 - name: Judge an archived file at the time it was fetched
   exchange.mitigation.feed:
@@ -289,7 +306,7 @@ mitigations:
           description: The description in the document.
           type: str
     supported:
-      description: Whether it does nothing or the collection's catalogue has it.
+      description: Whether this version can carry it out. It does nothing, the collection's catalogue has it, or it is a local one of known actions.
       type: bool
     kind:
       description: Kind of the catalogue's actions, V(none) for one that does nothing, empty for one that is not supported.
@@ -331,7 +348,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exchange.mitigation.plugins.module_utils import _feed_handle, _fetch, _parse, _state, _trust_options, _verify
+from ansible_collections.exchange.mitigation.plugins.module_utils import _feed_handle, _fetch, _local, _parse, _state, _trust_options, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._certificates import iso
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import FetchError, InvalidInput
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
@@ -346,12 +363,12 @@ SPEC = dict(
             type="dict",
             apply_defaults=True,
             options=dict(
-                domain=dict(type="str", choices=[_parse.MICROSOFT], default=_parse.MICROSOFT),
+                domain=dict(type="str", choices=[_parse.MICROSOFT, _parse.LOCAL], default=_parse.MICROSOFT),
                 roots=dict(type="list", elements="str"),
                 timestamp_roots=dict(type="list", elements="str"),
-                signer_common_name=dict(type="str", default=_verify.SIGNER_COMMON_NAME),
-                signer_organization=dict(type="str", default=_verify.SIGNER_ORGANIZATION),
-                required_ekus=dict(type="list", elements="str", default=list(_verify.SIGNER_EKUS)),
+                signer_common_name=dict(type="str"),
+                signer_organization=dict(type="str"),
+                required_ekus=dict(type="list", elements="str"),
                 crls=dict(type="list", elements="path"),
                 denied_sha256=dict(type="list", elements="str"),
                 revocation=dict(type="str", choices=["soft", "required"], default="soft"),
@@ -376,7 +393,9 @@ def run(task: Task) -> Decision:
     trust = params["trust"]
     domain = trust["domain"]
     policy, custom = _trust_options.policy(trust, verify_at)
-    consent = _state.Consent(params["first_use"], _trust_options.hashes(params["approved_sha256"], "approved_sha256"), params["allow_older"])
+    approved = _trust_options.hashes(params["approved_sha256"], "approved_sha256")
+    baseline = _state.BASELINE if domain == _parse.MICROSOFT else None
+    consent = _state.Consent(params["first_use"], approved, params["allow_older"], baseline)
     state = _state.State(params["state_dir"] or _trust_options.default_state_dir(os.environ), _trust_options.state_key(domain, policy, custom))
     for warning in state.prepare():
         task.warn(warning)
@@ -385,11 +404,11 @@ def run(task: Task) -> Decision:
 
     data, fetched = _bytes(task, state, memory, now)
     verified = _verify.verify(data, policy, now)
-    document = _parse.parse(verified.root, domain)
+    document = _local.parse(verified.root, domain)
     sha256 = hashlib.sha256(data).hexdigest()
     accepted = _state.Accepted(verified.octets_sha256, sha256, document.version, verified.signed_at, verified.signer["sha256"], document.ids)
     judgement = _state.judge(accepted, memory, consent)
-    _warn(task, verified, judgement, custom, sha256, state)
+    _warn(task, verified, judgement, custom and domain == _parse.MICROSOFT, sha256, state)
     path = state.keep(data, sha256, _feed_handle.record(sha256, domain, verified, now, custom))
 
     known = () if memory.last is None else memory.last.ids
@@ -407,7 +426,7 @@ def run(task: Task) -> Decision:
             "time_basis": verified.time_basis,
             "signer": verified.signer,
             "revocation": verified.revocation,
-            "mitigations": [_mitigation(config) for config in document.configs],
+            "mitigations": [_mitigation(config, document) for config in document.configs],
             "new": [identifier for identifier in document.ids if identifier not in known],
             "withdrawn": [identifier for identifier in known if identifier not in document.ids],
             "custom_roots": custom,
@@ -429,6 +448,8 @@ def _check(params: Mapping[str, Any]) -> None:
         raise InvalidInput("max_age must be at least 1 hour.")
     if not params["source"]:
         raise InvalidInput("source is empty: give an https URL or the path of a file.")
+    if params["trust"]["domain"] == _parse.LOCAL and params["source"] == _fetch.DEFAULT_SOURCE:
+        raise InvalidInput("source is Microsoft's address: give the URL or the path of your organisation's document for trust.domain local.")
 
 
 def _bytes(task: Task, state: _state.State, memory: _state.Memory, now: datetime.datetime) -> tuple[bytes, bool]:
@@ -479,11 +500,15 @@ def _warn(task: Task, verified: _verify.Verified, judgement: _state.Judgement, c
         task.warn(f"{state.directory} is in a container and will be gone: give state_dir on lasting storage, or an older document is not noticed.")
 
 
-def _mitigation(config: _parse.Config) -> dict[str, Any]:
-    """Return a Config as the result shows it, held against the catalogue by id alone."""
+def _mitigation(config: _parse.Config, document: _parse.Document) -> dict[str, Any]:
+    """Return a Config as the result shows it: a local one by its actions, Microsoft's held against the catalogue by id alone."""
     from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
 
-    kind = "none" if config.does_nothing or _catalogue.is_heartbeat(config.id) else getattr(_catalogue.find(config.id), "kind", None)
+    kind: str | None
+    if isinstance(document, _local.LocalDocument):
+        kind = next((one.kind for one in document.mitigations if one.id == config.id), None)
+    else:
+        kind = "none" if config.does_nothing or _catalogue.is_heartbeat(config.id) else getattr(_catalogue.find_published(config.id), "kind", None)
     return {
         "id": config.id,
         "description": config.description,

@@ -157,6 +157,9 @@ def token(
     serial: int | None = None,
     by_key_identifier: bool = False,
     algorithm: str = "sha256",
+    essential_algorithm: str | None = None,
+    revocation_lists: bool = False,
+    odd_parameters: bool = False,
 ) -> bytes:
     """Return an RFC 3161 token over ``value``; the keywords make it wrong in one way each, or right in another form."""
     info = tsp.TSTInfo(
@@ -177,12 +180,15 @@ def token(
         cms.CMSAttribute({"type": "content_type", "values": [signed_content_type]}),
         cms.CMSAttribute({"type": "message_digest", "values": [hashlib.new(algorithm, info).digest() if digest is None else digest]}),
     ]
+    named: dict[str, Any] = {"cert_hash": hashlib.new(essential_algorithm or "sha256", der(signer)).digest() if essential is None else essential}
+    if essential_algorithm is not None:
+        named["hash_algorithm"] = {"algorithm": essential_algorithm}
     if name_of_signer:
         attributes.append(
             cms.CMSAttribute(
                 {
                     "type": "signing_certificate_v2",
-                    "values": [tsp.SigningCertificateV2({"certs": [{"cert_hash": hashlib.sha256(der(signer)).digest() if essential is None else essential}]})],
+                    "values": [tsp.SigningCertificateV2({"certs": [named]})],
                 }
             )
         )
@@ -201,7 +207,7 @@ def token(
         {
             "version": "v3" if by_key_identifier else "v1",
             "sid": identifier,
-            "digest_algorithm": algos.DigestAlgorithm({"algorithm": algorithm}),
+            "digest_algorithm": algos.DigestAlgorithm({"algorithm": algorithm, **({"parameters": core.Null()} if odd_parameters else {})}),
             "signed_attrs": signed,
             "signature_algorithm": algos.SignedDigestAlgorithm(
                 {"algorithm": f"{algorithm}_rsa" if isinstance(signer_key, rsa.RSAPrivateKey) else "sha256_ecdsa"}
@@ -215,9 +221,14 @@ def token(
             "digest_algorithms": [algos.DigestAlgorithm({"algorithm": algorithm})],
             "encap_content_info": {"content_type": content_type, "content": core.ParsableOctetString(info)},
             "certificates": [cms.CertificateChoices("certificate", asn1_x509.Certificate.load(der(c))) for c in certificates],
+            **({"crls": []} if revocation_lists else {}),
             "signer_infos": [one] * signers,
         }
     ).dump()
+    if odd_parameters:  # an empty octet string in place of NULL in the SignerInfo, which comes last
+        oid = algos.DigestAlgorithmId(algorithm).dump()
+        head, null, tail = data.rpartition(oid + b"\x05\x00")
+        data = head + null[:-2] + b"\x04\x00" + tail
     if not indefinite:
         return cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData.load(data)}).dump()
     return b"\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0\x80" + data + b"\0\0\0\0"

@@ -13,6 +13,7 @@ import datetime
 class Case:
     """A document. ``reason`` is the code of the refusal, None for a document that must be accepted.
 
+    ``domain`` is the trust domain it is read in.
     ``crls`` are files given to the verifier, ``denied`` hashes, ``at`` an explicit time; ``basis`` and ``revocation`` are expected of an accepted one.
     """
 
@@ -26,3 +27,4 @@ class Case:
     required: bool = False
     at: datetime.datetime | None = None
     signed: bool | None = None
+    domain: str = "microsoft"

@@ -50,7 +50,13 @@ def cases(pki: Pki) -> Iterator[Case]:
     critical = pki.stamper(ekus_critical=True, key_usage=usage("digital_signature"))
     yield stamped("valid-timestamp-authority-critical-usage", None, signer=critical)
 
+    yield stamped("valid-timestamp-signing-certificate-sha512", None, essential_algorithm="sha512")
+    yield stamped("valid-timestamp-with-revocation-lists", None, revocation_lists=True)
+
     expired_code = "certificate_expired"
+    yield stamped("timestamp-too-large", expired_code, certificates=[pki.time_leaf, pki.time_middle, *[pki.time_root] * 90])
+    yield stamped("timestamp-signing-certificate-sha1", expired_code, essential_algorithm="sha1")
+    yield stamped("timestamp-digest-parameters", expired_code, odd_parameters=True)
     yield Case("expired-without-timestamp", expired(lambda _value: None).bytes(), expired_code)
     yield stamped("timestamp-before-validity", expired_code, begin - DAY)
     yield stamped("timestamp-after-validity", expired_code, end + SECOND)

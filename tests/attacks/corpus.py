@@ -14,14 +14,14 @@ import json
 import pathlib
 import sys
 
-from . import cases_bytes, cases_certificates, cases_envelope, cases_signature, cases_time
+from . import cases_bytes, cases_certificates, cases_envelope, cases_local, cases_signature, cases_time
 from .authorities import Pki, pem
 from .case import Case
 
 
 def corpus(pki: Pki) -> list[Case]:
     """Return every case once."""
-    found = [case for module in (cases_bytes, cases_signature, cases_certificates, cases_time, cases_envelope) for case in module.cases(pki)]
+    found = [case for module in (cases_bytes, cases_signature, cases_certificates, cases_time, cases_envelope, cases_local) for case in module.cases(pki)]
     names = [case.name for case in found]
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
     return found
@@ -47,6 +47,7 @@ def write(directory: pathlib.Path) -> int:
                 "crls": crls,
                 "denied_sha256": list(case.denied),
                 "revocation": "required" if case.required else "soft",
+                "domain": case.domain,
                 "verify_at": None if case.at is None else case.at.isoformat(),
             }
         )

@@ -526,8 +526,66 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "_parse.py",
-        "if domain == MICROSOFT and identifier.casefold()",
-        "if False and identifier.casefold()",
+        "if domain == MICROSOFT and local:",
+        "if False:",
+    ),
+    (
+        "_parse.py",
+        "if domain != MICROSOFT and not local:",
+        "if False:",
+    ),
+    *(
+        (file, old, new)
+        for file, old, new in (
+            ("_local.py", "    if extra:", "    if False:"),
+            ("_local.py", "if not profile.IDENTIFIER.fullmatch(self.id):", "if False:"),
+            ("_local.py", "if cve is not None and not profile.CVE.fullmatch(cve):", "if False:"),
+            ("_local.py", "if len(lists) != 1 or", "if"),
+            ("_local.py", "or self._children(self.element)[-1] is not lists[0] ", ""),
+            ("_local.py", " or len(effects) > profile.MAX_SIDE_EFFECTS:", ":"),
+            ("_local.py", "if not 1 <= len(actions) <= profile.MAX_ACTIONS:", "if not 1 <= len(actions):"),
+            ("_local.py", "if not 1 <= len(actions) <= profile.MAX_ACTIONS:", "if not len(actions) <= profile.MAX_ACTIONS:"),
+            ("_local.py", "        if missing or unknown:", "        if missing:"),
+            ("_local.py", "        if missing or unknown:", "        if unknown:"),
+            ("_local.py", "            if child.tag not in allowed:", "            if False:"),
+            ("_local.py", 'for child in element)]).strip(" \\t\\r\\n"):', "for child in element)]) and False:"),
+            ("_local.py", "if not text.strip() or len(text)", "if len(text)"),
+            ("_local.py", " or len(text) > profile.MAX_TEXT or", " or"),
+            ("_local.py", " or not text.isprintable():", ":"),
+            ("_local.py", "if product not in PRODUCTS or product in found:", "if product in found:"),
+            ("_local.py", "if product not in PRODUCTS or product in found:", "if product not in PRODUCTS:"),
+            ("_local.py", "if product_of(build) != product or build[:3] in branches:", "if build[:3] in branches:"),
+            ("_local.py", "if product_of(build) != product or build[:3] in branches:", "if product_of(build) != product:"),
+            ("_local.py", "            if profile.BUILD.fullmatch(text):", "            if True:"),
+            ("_local.py", "        if kind not in readers:", "        if False:"),
+            ("_local.py", 'if element.get("scope") != "Server":', "if False:"),
+            ("_local.py", "if path not in profile.PATHS:", "if False:"),
+            ("_local.py", "if not 1 <= len(whens) <= profile.MAX_CONDITIONS:", "if not 1 <= len(whens):"),
+            ("_local.py", "if not 1 <= len(whens) <= profile.MAX_CONDITIONS:", "if not len(whens) <= profile.MAX_CONDITIONS:"),
+            ("_local.py", 'if not profile.is_input(source, kind == "outbound"):', "if False:"),
+            ("_local.py", 'profile.is_input(source, kind == "outbound")', "profile.is_input(source, True)"),
+            ("_local.py", "            if problem:", "            if False:"),
+            ("_local.py", "if len(set(conditions)) != len(conditions):", "if False:"),
+            ("_local.py", "        if (path, _nameless(rule)) in", "        if None in"),
+            ("_local.py", "if answer not in profile.ANSWERS:", "if False:"),
+            ("_local.py", "if header not in profile.HEADERS:", "if False:"),
+            ("_local.py", "if not profile.is_header_value(value):", "if False:"),
+            ("_local.py", "if name not in profile.SERVICES:", "if False:"),
+            ("_local.py", 'if {stop, disable} - {"true", "false"} or "true"', 'if "true"'),
+            ("_local.py", ' or "true" not in (stop, disable):', ":"),
+            ("_local.py", "if name in {wish.name for wish in self.services}:", "if False:"),
+            ("_local.py", "if name not in profile.POOLS:", "if False:"),
+            ("_local.py", "if PoolAction(name) in self.pools:", "if False:"),
+            ("_local_profile.py", "    if name in FORBIDDEN_INPUTS:", "    if False:"),
+            ("_local_profile.py", "if not text or len(text) > MAX_PATTERN or", "if not text or"),
+            ("_local_profile.py", 'MAX_PATTERN or not all(" " <= character <= "~" for character in text):', "MAX_PATTERN:"),
+            ("_local_profile.py", "    if _GROUP.search(text):", "    if False:"),
+            ("_local_profile.py", '    if expression.search(""):', "    if False:"),
+            ("_local_profile.py", "return 0 < len(text) <= MAX_VALUE and", "return 0 < len(text) and"),
+            ("_local_profile.py", "return 0 < len(text) <= MAX_VALUE and", "return len(text) <= MAX_VALUE and"),
+            ("_local_profile.py", 'all(" " <= character <= "~" for character in text) and not set', "not set"),
+            ("_local_profile.py", ' and not set("{}") & set(rest)', ""),
+        )
     ),
 )
 
@@ -544,7 +602,7 @@ def judged(case: Case, verify: Any, parse: Any, errors: Any, pki: Pki) -> tuple[
     )
     try:
         verified = verify.verify(case.data, policy, NOW)
-        return verified.time_basis, verified.revocation, verified.signed_at is not None, verified.octets, parse.parse(verified.root).ids
+        return verified.time_basis, verified.revocation, verified.signed_at is not None, verified.octets, repr(parse.parse(verified.root, case.domain))
     except errors.VerifyError as exc:
         return (exc.reason,)
 
@@ -554,7 +612,7 @@ def fresh() -> tuple[Any, Any, Any]:
     for name in [name for name in sys.modules if name.startswith(PREFIX)]:
         del sys.modules[name]
         module_utils.__dict__.pop(name.removeprefix(PREFIX), None)  # "from package import module" would find the old one here
-    return tuple(importlib.import_module(PREFIX + name) for name in ("_verify", "_parse", "_errors"))  # type: ignore[return-value]
+    return tuple(importlib.import_module(PREFIX + name) for name in ("_verify", "_local", "_errors"))  # type: ignore[return-value]
 
 
 class _Source(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -4,23 +4,28 @@
 """Every single-byte change of a document, and random mutations: refused, or the signed octets are the same. Run by hand.
 
 ``python -m attacks.sweep DOCUMENT`` (with tests and the collection on the path) changes each byte to three values;
-``python -m attacks.sweep --fuzz 100000`` mutates valid documents of the corpus. Exit code 0 when the law holds.
+``python -m attacks.sweep --fuzz 100000`` mutates valid documents of the corpus; ``--worst`` prints the slowest document of the
+corpus and the one that takes most memory, each in a process of its own. Exit code 0 when the law holds.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
+import os
 import pathlib
 import random
 import sys
 import time
 from collections.abc import Iterable
 
-from ansible_collections.exchange.mitigation.plugins.module_utils import _roots, _verify
+from ansible_collections.exchange.mitigation.plugins.module_utils import _local, _roots, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import VerifyError
+from cryptography import x509
 
 from .authorities import Pki
+from .case import Case
 from .corpus import corpus
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)
@@ -73,9 +78,36 @@ def mutations(data: bytes, count: int, source: random.Random) -> Iterable[bytes]
         yield bytes(mutated)
 
 
+def worst() -> int:
+    """Judge every document of the corpus in a child and print the two extremes, as the operating system counts them."""
+    pki = Pki(NOW)
+    found = []
+    for case in corpus(pki):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(VerifyError):
+                judged(case, pki)
+            os._exit(0)
+        usage = os.wait4(child, 0)[2]
+        found.append((usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, case.name, len(case.data)))
+    slowest, largest = max(found), max(found, key=lambda entry: entry[1])
+    print(f"slowest {slowest[2]} ({slowest[3]} bytes): {slowest[0]:.2f} s")
+    print(f"most memory {largest[2]} ({largest[3]} bytes): {largest[1]} MiB, interpreter included")
+    return 0 if slowest[0] < 5 and largest[1] < 256 else 1
+
+
+def judged(case: Case, pki: Pki) -> None:
+    """Verify and parse a case."""
+    crls = tuple(map(x509.load_der_x509_crl, case.crls))
+    policy = _verify.Policy((pki.root,), (pki.time_root,), crls=crls, denied_sha256=frozenset(case.denied), explicit_time=case.at)
+    _local.parse(_verify.verify(case.data, policy, NOW).root, case.domain)
+
+
 def main(arguments: list[str]) -> int:
     """Print the counts."""
     begin = time.perf_counter()
+    if arguments[0] == "--worst":
+        return worst()
     if arguments[0] == "--fuzz":
         pki = Pki(NOW)
         policy = _verify.Policy((pki.root,), (pki.time_root,))

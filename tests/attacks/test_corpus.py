@@ -10,7 +10,7 @@ import time
 import tracemalloc
 
 import pytest
-from ansible_collections.exchange.mitigation.plugins.module_utils import _parse, _reasons, _verify
+from ansible_collections.exchange.mitigation.plugins.module_utils import _local, _parse, _reasons, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import VerifyError
 from cryptography import x509
 
@@ -33,7 +33,7 @@ def judged(case: Case) -> tuple[_verify.Verified, _parse.Document]:
         explicit_time=case.at,
     )
     verified = _verify.verify(case.data, policy, PKI.now)
-    return verified, _parse.parse(verified.root)
+    return verified, _local.parse(verified.root, case.domain)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

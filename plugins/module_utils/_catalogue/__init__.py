@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterable
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 
@@ -32,9 +33,14 @@ def all() -> tuple[Mitigation, ...]:  # pylint: disable=redefined-builtin
     return _ALL
 
 
-def find(identifier: str) -> Mitigation | None:
-    """Return the mitigation that an id means which a user gave, None where there is none."""
-    return next((mitigation for mitigation in _ALL if mitigation.matches(identifier)), None)
+def find(identifier: str, more: Iterable[Mitigation] = ()) -> Mitigation | None:
+    """Return the mitigation that an id means which a user gave, None where there is none. ``more`` are those of a local document."""
+    return next((mitigation for mitigation in (*_ALL, *more) if mitigation.matches(identifier)), None)
+
+
+def is_local(identifier: str) -> bool:
+    """Say whether an id is one of the organisation's own documents: EM never makes or reads those (DESIGN.md 4)."""
+    return identifier.casefold().startswith("local-")
 
 
 def find_published(identifier: str) -> Mitigation | None:

@@ -36,9 +36,10 @@ def _regular_expressions(rule: Rule) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class InboundRule:
-    """A rule that ends a request whose ``input`` fits ``pattern``.
+    """A rule that ends a request whose ``input`` fits ``pattern``, and every pair of ``also`` too.
 
     ``must_stop``: a rule of the same kind without stopProcessing counts only where it is the only one, as HealthChecker has it.
+    ``status`` is what it answers, None to drop the connection.
     """
 
     name: str
@@ -46,15 +47,21 @@ class InboundRule:
     pattern: str
     section: str = INBOUND
     must_stop: bool = True
+    also: tuple[tuple[str, str], ...] = ()
+    status: int | None = None
 
     def elements(self) -> tuple[Xml, Xml | None]:
         """Return the rule as XML; an inbound rule has no precondition."""
-        condition = Xml("add", (("input", self.input), ("pattern", self.pattern)))
+        pairs = ((self.input, self.pattern), *self.also)
+        conditions = tuple(Xml("add", (("input", source), ("pattern", pattern))) for source, pattern in pairs)
+        action: tuple[tuple[str, str], ...] = (("type", "AbortRequest"),)
+        if self.status is not None:
+            action = (("type", "CustomResponse"), ("statusCode", str(self.status)), ("statusReason", "Blocked"), ("statusDescription", "Blocked"))
         return (
             Xml(
                 "rule",
                 (("name", self.name), ("stopProcessing", "true")),
-                (Xml("match", (("url", ".*"),)), Xml("conditions", (), (condition,)), Xml("action", (("type", "AbortRequest"),))),
+                (Xml("match", (("url", ".*"),)), Xml("conditions", (), conditions), Xml("action", action)),
             ),
             None,
         )
@@ -72,14 +79,20 @@ class InboundRule:
         stops = _is(rule.attributes, "stopProcessing", "false", "true")
         if self.must_stop and not stops and len(self.candidates(effective)) > 1:
             return False
+        if self.status is not None and (rule.action.get("type"), rule.action.get("statusCode")) != ("CustomResponse", str(self.status)):
+            return False
+        wanted = {(self.input, self.pattern), *self.also}
+        if self.also:
+            same = rule.grouping == "MatchAll" and len(rule.conditions) == len(wanted)
+            return same and all(any(self._same_condition(condition, pair) for condition in rule.conditions) for pair in wanted)
         if rule.grouping == "MatchAll" and len(rule.conditions) != 1:
             return False
-        return any(self._same_condition(condition) for condition in rule.conditions)
+        return any(self._same_condition(condition, (self.input, self.pattern)) for condition in rule.conditions)
 
-    def _same_condition(self, condition: Mapping[str, str]) -> bool:
+    @staticmethod
+    def _same_condition(condition: Mapping[str, str], wanted: tuple[str, str]) -> bool:
         return (
-            condition.get("input") == self.input
-            and condition.get("pattern") == self.pattern
+            (condition.get("input"), condition.get("pattern")) == wanted
             and _is(condition, "matchType", "Pattern", "Pattern")
             and _is(condition, "ignoreCase", "true", "true")
             and _is(condition, "negate", "false", "false")
@@ -302,7 +315,7 @@ class Mitigation:
 
     id: str
     pattern: str
-    cve: str
+    cve: str | None
     title: str
     actions: tuple[Action, ...]
     applicability: Mapping[str, Bounds]

@@ -240,16 +240,10 @@ def test_table_of_reasons() -> None:
 
 def test_every_reason_in_the_code_is_in_the_table() -> None:
     """And none of the table is without use."""
-    sources = "".join(
-        path.read_text()
-        for path in pathlib.Path(_reasons.__file__).parent.glob("_*.py")
-        if path.name
-        in {
-            f"_{stem}.py"
-            for stem in (["verify", "parse", "fetch", "state", "feed_handle", "dsig", "xml_guard", "certificates", "timestamp", "roots", "trust_options"])
-        }
-    )
-    raised = set(re.findall(r'(?:unproven|unfetched)\(\s*"([a-z0-9_]+)"', sources)) | set(re.findall(r'"((?:root|crl|state)_[a-z_]+)"', sources))
+    stems = ["verify", "parse", "fetch", "state", "feed_handle", "dsig", "xml_guard", "certificates", "timestamp", "roots", "trust_options", "local"]
+    sources = "".join((pathlib.Path(_reasons.__file__).parent / f"_{stem}.py").read_text("utf-8") for stem in stems)
+    raised = set(re.findall(r'(?:unproven|unfetched|refuse)\(\s*"([a-z0-9_]+)"', sources))
+    raised |= set(re.findall(r'"((?:root|crl|state|local_trust)_[a-z_]+)"', sources))
     raised |= set(re.findall(r'code = "([a-z_]+)" if', sources)) | set(re.findall(r'code, sentence = "([a-z_]+)"', sources))
     raised |= set(re.findall(r'"([a-z_]+)" if element\.tag', sources)) | {"signature_grammar", "invalid_arguments", "invalid_input", "missing_library"}
     assert raised == set(_reasons.REASONS)

@@ -252,12 +252,24 @@ def test_own_roots_have_a_state_of_their_own(world: World, recorded: Callable[[s
     assert len(world.remembered()) == 2 and "feed-microsoft.json" in world.remembered()
 
 
+def test_absurd_first_version(world: World) -> None:
+    """A mark that no genuine document could pass is not set without approval, on first use neither."""
+    data = document("2099.1", "PING1")
+    assert world.refused(data).reason == "version_leap" and world.remembered() == []
+    assert world.run(data, approved_sha256=[hashlib.sha256(data).hexdigest()])["version"] == "2099.1"
+
+
 def test_other_signer_approved(world: World) -> None:
     """The day Microsoft renames its signer."""
     leaf = PKI.signer(subject=name("Microsoft Exchange Mitigation Signing"))
     data = document("1.0.4", "PING1", leaf=leaf)
     error = world.refused(data)
     assert error.reason == "signer_changed" and "Microsoft Exchange Mitigation Signing" in error.message
+    shown = error.details["signer_chain"]
+    assert [set(entry) for entry in shown] == [{"subject", "issuer", "serial", "ekus", "not_before", "not_after", "sha256"}] * 3
+    for entry in shown:
+        values = [entry["subject"], entry["issuer"], entry["not_before"], entry["not_after"], entry["sha256"], *entry["ekus"]]
+        assert all(value in error.message for value in values), "the message prints what an administrator compares"
     result = world.run(data, trust={"signer_common_name": "Microsoft Exchange Mitigation Signing"})
     assert result["signer"]["common_name"] == "Microsoft Exchange Mitigation Signing"
 
