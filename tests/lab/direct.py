@@ -11,6 +11,7 @@ from typing import Any
 import lab.cmdlets_acl
 import lab.cmdlets_files
 import lab.cmdlets_iis
+import lab.cmdlets_installer
 import lab.cmdlets_language
 import lab.cmdlets_registry
 import lab.cmdlets_services
