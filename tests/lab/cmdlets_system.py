@@ -37,7 +37,8 @@ def _services(machine: Any) -> list[dict[str, Any]]:
     for service in machine.services.all():
         running = service.state == RUNNING
         rows.append({
-            "Name": service.name, "DisplayName": service.display, "State": service.state, "StartMode": _START_MODES[service.start],
+            "Name": service.name, "DisplayName": service.display, "State": service.state.replace("Pending", " Pending"),
+            "StartMode": _START_MODES[service.start],
             "Started": running, "Status": "OK", "ExitCode": U32(0), "ProcessId": U32(4000 + sum(service.name.encode()) if running else 0),
             "PathName": service.path, "StartName": service.account, "AcceptStop": running and service.can_stop, "DelayedAutoStart": False,
             "ServiceType": "Own Process" if service.kind == "Win32OwnProcess" else "Share Process", "SystemName": machine.name,

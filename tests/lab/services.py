@@ -1,11 +1,12 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services and application pools of a simulated server; every transition is immediate."""
+"""The services and application pools of a simulated server; a transition is immediate unless a test gives it a delay."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,9 @@ class Services:
         self._sidecar = sidecar
         #: called with the name after a service has started, such as for W3SVC and its pools
         self.started: list[Callable[[str], None]] = []
+        #: lower-case name -> seconds that a start or stop takes (infinity: it never ends); not there: at once
+        self.delays: dict[str, float] = {}
+        self._pending: dict[str, tuple[str, float]] = {}
 
     def _rows(self) -> dict[str, Any]:
         return self._sidecar.section("services")
@@ -63,6 +67,10 @@ class Services:
     def find(self, name: str) -> Service | None:
         """Return the service, or None."""
         row = self._rows().get(name.lower())
+        target, until = self._pending.get(name.lower(), ("", float("inf")))
+        if row and time.monotonic() >= until:
+            del self._pending[name.lower()]
+            row["state"] = target
         return Service(**{**row, "depends": tuple(row["depends"])}) if row else None
 
     def get(self, name: str) -> Service:
@@ -88,7 +96,7 @@ class Services:
     def start(self, name: str) -> None:
         """Start a service with what it needs; a running one is left alone."""
         service = self.get(name)
-        if service.state == RUNNING:
+        if service.state in (RUNNING, "StartPending"):
             return
         if service.start == "Disabled":
             raise ServiceProblem("disabled", name)
@@ -99,7 +107,7 @@ class Services:
                 self.start(need)
             except ServiceProblem as problem:
                 raise ServiceProblem("dependency", name) from problem
-        self._set(name, state=RUNNING)
+        self._move(name, RUNNING, "StartPending")
         for listener in self.started:
             listener(service.name)
 
@@ -117,7 +125,7 @@ class Services:
             if not force:
                 raise ServiceProblem("dependents", name)
             stopped += self.stop(other.name, force=True)
-        self._set(name, state=STOPPED)
+        self._move(name, STOPPED, "StopPending")
         return [*stopped, service.name]
 
     def set_start(self, name: str, mode: str) -> None:
@@ -137,6 +145,13 @@ class Services:
                     self.start(service.name)
                 except ServiceProblem:
                     continue
+
+    def _move(self, name: str, state: str, meanwhile: str) -> None:
+        """Bring a service into a state: at once, or after its delay."""
+        delay = self.delays.get(name.lower(), 0.0)
+        if delay:
+            self._pending[name.lower()] = (state, time.monotonic() + delay)
+        self._set(name, state=meanwhile if delay else state)
 
     def _set(self, name: str, **changes: Any) -> None:
         self._rows()[name.lower()].update(changes)
