@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import lab.cmdlets_acl
+import lab.cmdlets_cim
+import lab.cmdlets_events
 import lab.cmdlets_files
 import lab.cmdlets_iis
 import lab.cmdlets_installer
