@@ -23,8 +23,9 @@ WINDOWS_UPDATE = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate
 SESSION_MANAGER = r"HKLM:\SYSTEM\CurrentControlSet\Control\Session Manager"
 UPDATE_EXE = r"HKLM:\SOFTWARE\Microsoft\Updates\UpdateExeVolatile"
 
-#: Seconds between two looks at a server that restarts.
-POLL = 5.0
+#: Seconds between two looks at a server that restarts, at most; the first ones follow sooner.
+POLL = 10.0
+FIRST_POLL = 1.0
 
 Found = TypeVar("Found")
 
@@ -62,12 +63,13 @@ def last_boot(host: Session) -> datetime.datetime:
     raise CmdletError("Win32_OperatingSystem does not tell LastBootUpTime", "Get-CimInstance", reason="answer_malformed")
 
 
-def wait_for(look: Callable[[], Found | None], seconds: float, poll: float | None = None) -> Found | None:
+def wait_for(look: Callable[[], Found | None], seconds: float) -> Found | None:
     """Call ``look`` until it returns something or the time is over; a server that does not answer is looked at again.
 
     The last ConnectionFailure is raised when the server never answered.
     """
     deadline = time.monotonic() + seconds
+    pause = FIRST_POLL
     while True:
         failure: ConnectionFailure | None = None
         try:
@@ -76,12 +78,13 @@ def wait_for(look: Callable[[], Found | None], seconds: float, poll: float | Non
                 return found
         except ConnectionFailure as exc:
             failure = exc
-        pause = POLL if poll is None else poll
+        pause = min(pause, POLL)
         if time.monotonic() + pause > deadline:
             if failure is not None:
                 raise failure
             return None
         time.sleep(pause)
+        pause *= 1.5
 
 
 def wait_for_boot(host: Session, before: datetime.datetime, seconds: float) -> datetime.datetime:
