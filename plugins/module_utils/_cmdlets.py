@@ -65,6 +65,7 @@ MSIEXEC_ARGUMENTS = matching(
     "quiet installation, repair or removal with a log",
     rf'(?:/(?:i|fvamus) "{_WINDOWS_PATH}\.msi"|/x {_PRODUCT_CODE}) /quiet /norestart /l\* "{_WINDOWS_PATH}\.log"',
 )
+PROXY = matching("URL of a proxy", r"https?://[^\s\"'`@/]+/?")
 HTTPS = matching("https URL", r"https://[^\s\"'`@]+")
 
 ERROR_ACTION = one_of("Stop", "Continue", "SilentlyContinue", "Ignore")
@@ -163,7 +164,7 @@ _ROWS = (
     # The process is written before it has ended: sorting holds it back until then, so that its exit code is there (CMDLETS.md 0 row 6).
     Row("Sort-Object", {"Property": one_of("Id")}, HOST, READS, "none", "CMDLETS.md 6", follows="Start-Process", mandatory=("Property",)),
     Row("Select-Object", {"ExpandProperty": one_of("ExitCode")}, HOST, READS, "none", "CMDLETS.md 6", follows="Sort-Object", mandatory=("ExpandProperty",)),
-    Row("Invoke-WebRequest", {"Uri": HTTPS, "OutFile": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Proxy": STRING}, HOST, CHANGES,
+    Row("Invoke-WebRequest", {"Uri": HTTPS, "OutFile": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Proxy": PROXY}, HOST, CHANGES,
         _WRITE_FILE, "CMDLETS.md 8", mandatory=("Uri", "OutFile", "UseBasicParsing")),
     Row("Restart-Computer", {"Force": SWITCH}, HOST, CHANGES, "local administrator (SeShutdownPrivilege)", "FACTS.md 6", mandatory=("Force",)),
     Row("Set-Service", {"Name": STRING, "StartupType": one_of("Automatic", "Manual", "Disabled")}, HOST, CHANGES,

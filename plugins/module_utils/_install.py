@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _msiexec, _package, _reboot, _url_rewrite
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session, call
 
 #: Seconds between two tries while Windows Installer is busy.
@@ -58,9 +58,18 @@ class Installer:
         self.lost: ConnectionFailure | None = None
         self.signature: dict[str, Any] | None = None
         self.sha256: str | None = None
+        #: whether the installer has changed something that stays
+        self.effective = False
 
     def run(self) -> dict[str, Any]:
         """Do it and return what to tell. Raises MitigationError; the folder on the server is removed in any case."""
+        try:
+            return self._run()
+        except MitigationError as exc:
+            exc.details.setdefault("changed", self.effective)
+            raise
+
+    def _run(self) -> dict[str, Any]:
         sweep(self.host, self.before.leftovers, self.progress, self.warn)
         if self.wish.action == "none":
             return self._told(_url_rewrite.observe(self.host), None, False)
@@ -155,6 +164,7 @@ class Installer:
 
     def _wanted(self, machine: _url_rewrite.Machine) -> bool:
         state = _url_rewrite.judge(machine, self.wish.version).state
+        self.effective = self.effective or machine.traces() != self.before.traces() or machine.version != self.before.version
         return state == ("absent" if self.wish.action == "remove" else "installed")
 
     def _judge(self, after: _url_rewrite.Machine, folder: _package.Folder | None) -> None:

@@ -66,7 +66,7 @@ options:
     type: str
     default: Microsoft Corporation
   proxy:
-    description: Proxy that the server uses to fetch a URL in O(source), such as V(http://proxy.example.com:8080).
+    description: Proxy that the server uses to fetch a URL in O(source), such as V(http://proxy.example.com:8080), without a user name and password.
     type: str
   product_code:
     description:
@@ -239,6 +239,7 @@ reason:
 """
 
 import hashlib
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -254,7 +255,7 @@ SPEC: dict[str, Any] = {
         source={"type": "str"},
         sha256={"type": "str"},
         signer_organization={"type": "str", "default": "Microsoft Corporation"},
-        proxy={"type": "str"},
+        proxy={"type": "str", "no_log": True},
         product_code={"type": "str"},
         ignore_rules={"type": "bool", "default": False},
         busy_timeout={"type": "int", "default": 600},
@@ -301,6 +302,8 @@ def _check(params: Any) -> None:
     for name in ("busy_timeout", "reboot_timeout"):
         if params[name] < 0:
             raise InvalidInput(f"{name} takes seconds from 0 on, not {params[name]}")
+    if params["proxy"] and not re.fullmatch(r"https?://[^\s\"'`@/]+/?", params["proxy"]):
+        raise InvalidInput("proxy takes a URL such as http://proxy.example.com:8080; the server cannot use a user name and password in it")
     if params["product_code"] is not None and not _url_rewrite.is_product_code(params["product_code"]):
         raise InvalidInput("product_code takes the form {9BCA2118-F753-4A1E-BCF3-5A820729965C}")
     source = params["source"]

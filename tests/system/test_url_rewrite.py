@@ -225,6 +225,7 @@ def test_sources_on_the_server_on_a_share_and_at_a_url(fleet: Any, package: Any)
         ({"source": "C:\\none.msi"}, "source_unreadable", "cannot be read on the server"),
         ({"sha256": "12"}, "invalid_input", "64 hexadecimal digits"),
         ({"version": "newest"}, "invalid_input", "version takes numbers"),
+        ({"proxy": "http://user:secret@proxy:8080"}, "invalid_input", "proxy takes a URL"),
         ({"busy_timeout": -1}, "invalid_input", "busy_timeout"),
         ({"product_code": "x"}, "invalid_input", "product_code"),
     ],
@@ -328,21 +329,23 @@ def test_every_failure_says_what_and_why(fleet: Any, package: Any, tmp_path: pat
     assert caught.value.reason == reason
     assert said in caught.value.message
     assert f"exit code {code}" in caught.value.message
-    assert caught.value.details["exit_code"] == code
+    assert (caught.value.details["exit_code"], caught.value.details["changed"]) == (code, False)
     assert hashes(machine) == before
     assert our_folders(machine) == []
 
 
-def test_3010_without_and_with_a_restart(fleet: Any, package: Any, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("kind", "secure"), WAYS, ids=NAMES)
+def test_3010_without_and_with_a_restart(fleet: Any, package: Any, tmp_path: pathlib.Path, kind: str, secure: bool) -> None:
+    way = {"kind": kind, "secure": secure}
     machine, source = bare(fleet), package_file(tmp_path, package(exits=(3010,)))
     kept, boot = Kept(machine), machine.os.last_boot
-    done = run(url_rewrite, fleet, machine, {"source": source})
+    done = run(url_rewrite, fleet, machine, {"source": source}, **way)
     assert (done["exit_code"], done["reboot_required"], done["rebooted"]) == (3010, True, False)
     assert done["pending_reboot"] == {"before": [], "after": ["file_rename"]}
     assert "has to be restarted" in done["warnings"][-1]
     assert machine.os.last_boot == boot
     kept.restore()
-    done = run(url_rewrite, fleet, machine, {"source": source, "reboot": "if_required", "reboot_timeout": 20})
+    done = run(url_rewrite, fleet, machine, {"source": source, "reboot": "if_required", "reboot_timeout": 20}, **way)
     assert (done["exit_code"], done["reboot_required"], done["rebooted"]) == (3010, False, True)
     assert done["pending_reboot"] == {"before": [], "after": []}
     assert machine.os.last_boot > boot
@@ -363,6 +366,7 @@ def test_a_restart_that_does_not_happen_is_told(fleet: Any, package: Any, tmp_pa
     with pytest.raises(ApplyError) as caught:
         run(url_rewrite, fleet, machine, {"source": package_file(tmp_path, package(exits=(3010,))), "reboot": "if_required", "reboot_timeout": 1})
     assert caught.value.reason == "reboot_timeout"
+    assert caught.value.details["changed"] is True
     assert "it did not restart" in caught.value.message
 
 
