@@ -62,7 +62,7 @@ class Installer:
         self.effective = False
 
     def run(self) -> dict[str, Any]:
-        """Do it and return what to tell. Raises MitigationError; the folder on the server is removed in any case."""
+        """Do it and return what to tell. Raises MitigationError; the folder on the server is removed all the same."""
         try:
             return self._run()
         except MitigationError as exc:
@@ -81,10 +81,10 @@ class Installer:
             self._install(folder)
             after = self._look()
             self._judge(after, folder)
-        finally:
-            left = folder.remove()
-            if left:
-                self.warn(left)
+        except Exception:  # not at a timeout of the task: it ends the work, and the next run removes what is left
+            self._clean(folder)
+            raise
+        self._clean(folder)
         wanted = self.exit_code in (_msiexec.REBOOT_REQUIRED, _msiexec.REBOOT_STARTED) or bool(set(after.pending) - set(self.before.pending))
         rebooted = self._reboot(after, wanted)
         if rebooted:
@@ -93,6 +93,11 @@ class Installer:
         return self._told(after, rebooted, wanted)
 
     # Steps
+
+    def _clean(self, folder: _package.Folder) -> None:
+        left = folder.remove()
+        if left:
+            self.warn(left)
 
     def _bring(self, folder: _package.Folder) -> None:
         """Put the package into the folder and prove it there."""
@@ -109,7 +114,7 @@ class Installer:
             expected = wish.sha256
         self.sha256 = _package.hash_on_host(self.host, folder.package)
         _package.compare(self.sha256, expected, "The copy of the package on the server")
-        self.signature = _package.check_signature(self.host, folder.package, wish.organization)
+        self.signature = _package.check_signature(self.host, folder.package, wish.organization, wish.data)
         self.progress(f"package on the server: SHA-256 {self.sha256}, signed by {wish.organization}")
 
     def _install(self, folder: _package.Folder) -> None:

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils import _certificates
+from ansible_collections.exchange.mitigation.plugins.module_utils import _authenticode, _certificates
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, text
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional, require
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, ConnectionFailure, InvalidInput, Refused, VerifyError
@@ -89,8 +89,11 @@ def hash_on_host(host: Session, path: str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def check_signature(host: Session, path: str, organization: str) -> dict[str, Any]:
-    """Return what signed a file on the server. Raises VerifyError unless Windows says Valid and the signer is of the organization."""
+def check_signature(host: Session, path: str, organization: str, data: bytes | None = None) -> dict[str, Any]:
+    """Return what signed a file on the server. Raises VerifyError unless Windows says Valid and the signer is of the organization.
+
+    ``data``: the bytes of the file where the controller has them, for the root of the chain.
+    """
     (answer,) = host.read([(call("Get-AuthenticodeSignature", LiteralPath=path),)])
     found = next((item for item in answer.objects if isinstance(item, PSObject)), None)
     if found is None:
@@ -121,7 +124,10 @@ def check_signature(host: Session, path: str, organization: str) -> dict[str, An
             f"{name} is validly signed, but by {said} instead of {organization}; it was not run. "
             "If that is right, name it in signer_organization.", "signer_changed", status=status, signer=_certificates.describe(certificate),
         )  # fmt: skip
-    return {"status": status, "signer": _certificates.describe(certificate), "root": "unknown"}
+    root = _authenticode.UNKNOWN
+    if data is not None:
+        root = _authenticode.root_of(certificate, _authenticode.embedded(data), _authenticode.shipped_roots())
+    return {"status": status, "signer": _certificates.describe(certificate), "root": root}
 
 
 #: Who may write to the folder: SYSTEM, administrators, TrustedInstaller; and CREATOR OWNER, who is one of them here.

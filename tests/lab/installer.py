@@ -60,11 +60,13 @@ class Package:
     brings: str = "url-rewrite"
     status: str = "Valid"
     signer: bytes = b""
+    #: certificates (DER) that stand in the file beside the signer's
+    chain: tuple[bytes, ...] = ()
 
     def data(self, size: int = 0) -> bytes:
         """Return the bytes of the package file."""
-        fields = dataclasses.asdict(self) | {"signer": base64.b64encode(self.signer).decode("ascii")}
-        text = MAGIC + json.dumps(fields).encode("utf-8") + b"\n"
+        fields = dataclasses.asdict(self) | {"signer": base64.b64encode(self.signer).decode("ascii"), "chain": ()}
+        text = MAGIC + json.dumps(fields).encode("utf-8") + b"\n" + b"".join(self.chain)
         return text + b"\x00" * max(0, size - len(text))
 
 
@@ -74,6 +76,7 @@ def read(data: bytes) -> Package | None:
         return None
     fields = json.loads(data[len(MAGIC) :].partition(b"\n")[0])
     fields["signer"] = base64.b64decode(fields["signer"])
+    fields["chain"] = ()
     fields["exits"] = tuple(fields["exits"])
     fields["error"] = tuple(fields["error"]) if fields["error"] else None
     return Package(**fields)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.exchange.mitigation.plugins.module_utils import _install, _package, _reboot
+from ansible_collections.exchange.mitigation.plugins.module_utils import _authenticode, _install, _package, _reboot
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, InvalidInput, Refused, VerifyError
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation, url_rewrite
 from installer_lab import Kept, our_folders, package_file
@@ -280,6 +280,20 @@ def test_bytes_that_changed_on_the_way_are_not_run(fleet: Any, package: Any, tmp
     assert our_folders(machine) == []
 
 
+@pytest.mark.parametrize(
+    ("embedded", "pinned", "root"), [(True, True, "Lab Root Certificate Authority 2011"), (False, True, "unknown"), (True, False, "unknown")]
+)
+def test_the_root_is_named_where_the_chain_can_be_built(
+    fleet: Any, package: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, embedded: bool, pinned: bool, root: str
+) -> None:
+    pki = fleet.pki
+    if pinned:
+        monkeypatch.setattr(_authenticode, "shipped_roots", lambda: (pki.feed_root.certificate,))
+    chain = (b"0\x82\x02\x000\x82 no certificate", pki.signer().der, pki.feed_intermediate.der) if embedded else ()
+    done = run(url_rewrite, fleet, bare(fleet), {"source": package_file(tmp_path, package(chain=chain), 100_000)})
+    assert done["package"]["signature"]["root"] == root
+
+
 def test_a_given_hash_is_compared_before_anything_is_sent(fleet: Any, package: Any, tmp_path: pathlib.Path) -> None:
     with pytest.raises(VerifyError) as caught:
         run(url_rewrite, fleet, bare(fleet), {"source": package_file(tmp_path, package()), "sha256": "0" * 64}, check=True)
@@ -410,6 +424,7 @@ def test_a_server_that_restarts_in_mid_install(fleet: Any, package: Any, tmp_pat
 def test_what_a_killed_controller_left_is_removed_by_the_next_run(fleet: Any, package: Any, tmp_path: pathlib.Path) -> None:
     from lab_task import Killed
 
+    # As when a task times out: nothing more is sent, the work ends where it is.
     machine, source = bare(fleet), package_file(tmp_path, package())
 
     class Gone(Killed):
@@ -421,6 +436,7 @@ def test_what_a_killed_controller_left_is_removed_by_the_next_run(fleet: Any, pa
 
     with pytest.raises(Gone):
         run(url_rewrite, fleet, machine, {"source": source}, after=die)
+    assert "Remove-Item" not in {ran.cmdlet for ran in fleet.access_log.calls}
     assert len(our_folders(machine)) == 1
     done = run(url_rewrite, fleet, machine, {"source": source})
     assert done["changed"] is True
