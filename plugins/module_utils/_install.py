@@ -114,7 +114,7 @@ class Installer:
             expected = wish.sha256
         self.sha256 = _package.hash_on_host(self.host, folder.package)
         _package.compare(self.sha256, expected, "The copy of the package on the server")
-        self.signature = _package.check_signature(self.host, folder.package, wish.organization, wish.data)
+        self.signature = _package.check_signature(self.host, folder.package, wish.organization, str(wish.source), wish.data)
         self.progress(f"package on the server: SHA-256 {self.sha256}, signed by {wish.organization}")
 
     def _install(self, folder: _package.Folder) -> None:

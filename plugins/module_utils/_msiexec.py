@@ -37,7 +37,7 @@ EXIT_CODES: Mapping[int, Meaning] = {
     3010: Meaning(None, "succeeded, the server has to be restarted"),
     1641: Meaning(None, "succeeded and the installer has begun to restart the server"),
     1602: Meaning("install_failed", "was cancelled", "Run the task again."),
-    1603: Meaning("install_failed", "ended with a fatal error", "See the reason from its log."),
+    1603: Meaning("install_failed", "ended with a fatal error", "Cure that and run the task again."),
     1605: Meaning("product_unknown", "knows no such product on this server", "Give product_code as the registry's Uninstall key shows it."),
     1612: Meaning("package_unreadable", "does not find the original package", "Give the package in source."),
     1618: Meaning("installer_busy", "is busy with another installation", "Run the task again when that is done, or raise busy_timeout."),
@@ -56,7 +56,7 @@ EXIT_CODES: Mapping[int, Meaning] = {
 
 def meaning(code: int) -> Meaning:
     """Return what an exit code means; an unlisted one is a failure that names its number."""
-    return EXIT_CODES.get(code, Meaning("install_failed", f"ended with exit code {code}", "See the reason from its log."))
+    return EXIT_CODES.get(code, Meaning("install_failed", "failed", "Cure that and run the task again."))
 
 
 def statement(windows: str, verb: str, subject: str, log: str) -> Statement:

@@ -89,10 +89,10 @@ def hash_on_host(host: Session, path: str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def check_signature(host: Session, path: str, organization: str, data: bytes | None = None) -> dict[str, Any]:
+def check_signature(host: Session, path: str, organization: str, name: str, data: bytes | None = None) -> dict[str, Any]:
     """Return what signed a file on the server. Raises VerifyError unless Windows says Valid and the signer is of the organization.
 
-    ``data``: the bytes of the file where the controller has them, for the root of the chain.
+    ``name`` is for sentences. ``data``: the bytes of the file where the controller has them, for the root of the chain.
     """
     (answer,) = host.read([(call("Get-AuthenticodeSignature", LiteralPath=path),)])
     found = next((item for item in answer.objects if isinstance(item, PSObject)), None)
@@ -101,7 +101,6 @@ def check_signature(host: Session, path: str, organization: str, data: bytes | N
             raise failed(answer)
         raise CmdletError("Get-AuthenticodeSignature wrote nothing", "Get-AuthenticodeSignature", reason="answer_malformed")
     status = text(found.get("Status")) or "unknown"
-    name = ntpath.basename(path)
     if status != "Valid":
         why = " ".join((text(found.get("StatusMessage")) or "").split())
         raise VerifyError(
@@ -246,4 +245,4 @@ def check_on_host(host: Session, path: str, sha256: str | None, organization: st
     except CmdletError as exc:
         raise InvalidInput(f"source: {path} cannot be read on the server: {exc.message}", "source_unreadable") from exc
     compare(found, sha256, path)
-    check_signature(host, path, organization)
+    check_signature(host, path, organization, path)

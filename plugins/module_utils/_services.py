@@ -134,7 +134,8 @@ def stop(host: Session, name: str, timeout: float, progress: Callable[[str], Any
     found = _wait(host, name, STOPPED, timeout)
     if found.state != STOPPED:
         raise ApplyError(
-            f"{name} was told to stop, and is {found.state} after {timeout:g} seconds. End its process {found.process_id} on the server, or raise timeout.",
+            f"{name} was told to stop, and is {found.state} after {timeout:g} seconds. "
+            f"End its process{f' {found.process_id}' if found.process_id else ''} on the server, or raise timeout.",
             "service_timeout", service=name, state=found.state, process_id=found.process_id,
         )  # fmt: skip
     return found

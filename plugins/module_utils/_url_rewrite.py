@@ -130,17 +130,17 @@ def judge(machine: Machine, wanted: str = LATEST) -> Judgement:
         return Judgement("absent", "URL Rewrite is not installed")
     version = machine.version or "of unknown version"
     if missing:
-        return Judgement("broken", f"URL Rewrite {version} is broken: {' and '.join(missing)} missing")
+        return Judgement("broken", f"URL Rewrite {version} is broken, it lacks {' and '.join(missing)}")
     if version_key(version) < version_key(wanted):
         return Judgement("outdated", f"URL Rewrite {version} is older than {wanted}")
     return Judgement("installed", f"URL Rewrite {version} is installed, at least {wanted} is wanted")
 
 
 _WORDS = {
-    "registry": "its registry key is",
-    "dll": "rewrite.dll is",
-    "module": "RewriteModule in applicationHost.config is",
-    "section": "the section rewrite in applicationHost.config is",
+    "registry": "its registry key",
+    "dll": "rewrite.dll",
+    "module": "RewriteModule in applicationHost.config",
+    "section": "the section rewrite in applicationHost.config",
 }
 
 

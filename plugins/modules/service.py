@@ -112,7 +112,13 @@ service:
       returned: success
       sample: {MSExchangeADTopology: Running}
 reason:
-  description: Why the task failed, as a stable code.
+  description:
+    - Why the task failed, as a stable code.
+    - For servers without the service, V(edge_server), V(no_exchange), V(management_tools_only), V(unsupported_product), V(em_not_supported) and
+      V(service_missing).
+    - For what could not be done, V(service_disabled), V(dependency_down), V(service_timeout), V(service_refused), V(service_broken),
+      V(dependents_running), V(start_mode_failed) and V(access_denied).
+    - For options that cannot be meant, V(invalid_input).
   returned: failure
   type: str
   sample: dependency_down

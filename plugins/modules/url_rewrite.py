@@ -232,7 +232,14 @@ package:
       returned: success
       sample: {status: Valid, root: unknown, signer: {subject: "CN=Microsoft Corporation,O=Microsoft Corporation"}}
 reason:
-  description: Why the task failed, as a stable code.
+  description:
+    - Why the task failed, as a stable code.
+    - Before anything was written, V(invalid_input), V(source_needed), V(source_unreadable), V(package_mismatch), V(iis_missing), V(unsupported_os),
+      V(ucrt_missing), V(state_unknown), V(endpoint_restricted), V(rules_in_use) and V(product_unknown).
+    - Before anything was installed, V(folder_unsafe), V(source_unreadable), V(package_mismatch), V(signature_invalid) and V(signer_changed).
+    - By Windows Installer, V(installer_busy), V(install_failed), V(another_version), V(product_unknown), V(package_unreadable),
+      V(package_unsuitable), V(install_forbidden) and V(installer_unavailable).
+    - Afterwards, V(not_effective), V(install_interrupted) and V(reboot_timeout).
   returned: failure
   type: str
   sample: installer_busy
@@ -320,7 +327,7 @@ def _wish(task: Task, found: _url_rewrite.Machine, action: str) -> _install.Wish
         used = [] if params["ignore_rules"] else _url_rewrite.rules_in_use(task.host, found)
         if used:
             raise Refused(
-                f"{found.name}: {len(used)} configuration files have a rewrite section ({', '.join(used[:5])}{', ...' if len(used) > 5 else ''}); "
+                f"{found.name}: configuration files have a rewrite section: {', '.join(used[:5])}{f' and {len(used) - 5} more' if len(used) > 5 else ''}; "
                 "without URL Rewrite their sites answer 500.19. Remove the rules first, or set ignore_rules.", "rules_in_use", files=used,
             )  # fmt: skip
         return _install.Wish(action, params["version"], product=_url_rewrite.find_product(task.host, found, params["product_code"]), **common)

@@ -165,7 +165,7 @@ def test_a_broken_one_is_repaired(fleet: Any, package: Any, tmp_path: pathlib.Pa
     more = {} if edition == "same" else {"code": "{11111111-2222-3333-4444-555555555555}", "version": "7.2.1995"}
     done = run(url_rewrite, fleet, machine, {"source": package_file(tmp_path, package(**more))})
     assert (done["action"], done["exit_code"], done["url_rewrite"]["installed"]) == ("repair", 0, True)
-    assert done["why"] == "URL Rewrite 7.2.1993 is broken: rewrite.dll is missing"
+    assert done["why"] == "URL Rewrite 7.2.1993 is broken, it lacks rewrite.dll"
 
 
 def test_remove_and_again(fleet: Any) -> None:

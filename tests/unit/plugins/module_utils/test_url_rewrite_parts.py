@@ -45,10 +45,10 @@ def machine(registry: str | None = None, dll: str | None = None, module: bool = 
         ({"registry": "7.2.1993", "dll": "7.1.1993.2351", "module": True, "section": True}, "installed", "7.2.1993 is installed"),
         ({"registry": "7.1.871", "dll": "7.1.871.0", "module": True, "section": True}, "outdated", "older than 7.2.1993"),
         ({"dll": "7.1.1993.2351", "module": True, "section": True}, "broken", "registry key"),
-        ({"registry": "7.2.1993", "module": True, "section": True}, "broken", "rewrite.dll is missing"),
+        ({"registry": "7.2.1993", "module": True, "section": True}, "broken", "lacks rewrite.dll"),
         ({"registry": "7.2.1993", "dll": "7.1.1993.2351", "section": True}, "broken", "RewriteModule"),
         ({"registry": "7.2.1993", "dll": "7.1.1993.2351", "module": True}, "broken", "section rewrite"),
-        ({"module": True, "section": True}, "broken", "registry key is and rewrite.dll is missing"),
+        ({"module": True, "section": True}, "broken", "lacks its registry key and rewrite.dll"),
         ({"problem": "line 3"}, "unknown", "line 3"),
     ],
 )
@@ -90,7 +90,7 @@ def test_every_listed_exit_code_is_a_success_or_says_what_to_do() -> None:
         assert entry.what
         assert (entry.reason is None) == (code in (0, 3010, 1641))
         assert entry.reason is None or entry.remedy.endswith(".")
-    assert _msiexec.meaning(4711).what == "ended with exit code 4711"
+    assert _msiexec.meaning(4711).reason == "install_failed"
 
 
 @pytest.mark.parametrize(
