@@ -74,10 +74,7 @@ def read(host: Session, name: str) -> State:
     ])  # fmt: skip
     row = _first(answers[0])
     if row is None:
-        if answers[0].errors:
-            raise failed(answers[0])
-        _refuse_absent(name, answers)
-    assert row is not None
+        raise failed(answers[0]) if answers[0].errors else _absence(name, answers)
     controller = _first(answers[1])
     needed = strings(controller.get("ServicesDependedOn")) if controller is not None else []
     return _state(row, dict(zip(needed, states(host, needed))) if needed else {})
@@ -216,16 +213,16 @@ def _state(row: PSObject, needs: Mapping[str, str]) -> State:
     return State(str(row.get("Name")), str(row.get("State")), str(row.get("StartMode")), int(process) if isinstance(process, int) else 0, needs)
 
 
-def _refuse_absent(name: str, answers: list[Answer]) -> None:
-    """Say why a server has no such service."""
+def _absence(name: str, answers: list[Answer]) -> Refused:
+    """Return why a server has no such service; raises it where the machine is none for this collection."""
     system = _first(answers[4])
     computer = str(system.get("CSName")) if system is not None else "this machine"
     bag = _first(answers[2])
     edge = any(plain(value) is True for value in answers[3].objects)
     refuse_machine(computer, edge, dict(bag.properties) if bag is not None else None)
     if name == FLIGHTING:
-        raise Refused(f"{computer} has no service {name}: it came with Exchange SE; leave this server out", "service_missing", service=name)
-    raise Refused(
+        return Refused(f"{computer} has no service {name}: it came with Exchange SE; leave this server out", "service_missing", service=name)
+    return Refused(
         f"{computer} has no service {name}: its build is from before Emergency Mitigation (2016 CU22, 2019 CU11); update it, or apply mitigations without EM",
         "em_not_supported", service=name,
     )  # fmt: skip

@@ -17,4 +17,3 @@ def copied(inv: Invocation) -> bool:
         return False
     inv.machine.files.write(inv.get("Destination"), shares[source])
     return True
-

@@ -34,7 +34,8 @@ def test_windows_installer_may_be_run(arguments: str) -> None:
     "path",
     [
         "cmd.exe", "msiexec.exe", "C:\\Windows\\System32\\cmd.exe", "C:\\Windows\\Temp\\msiexec.exe", "\\\\evil\\System32\\msiexec.exe", MSIEXEC + " ",
-     "C:\\Windows\\System32\\..\\x\\msiexec.exe", "C:\\a\\b\\System32\\msiexec.exe"],
+        "C:\\Windows\\System32\\..\\x\\msiexec.exe", "C:\\a\\b\\System32\\msiexec.exe",
+    ],
 )  # fmt: skip
 def test_no_other_program(path: str) -> None:
     with pytest.raises(CmdletNotAllowed):
