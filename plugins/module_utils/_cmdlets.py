@@ -72,6 +72,22 @@ def one_of(*values: str) -> Kind:
     return Kind(" | ".join(values), lambda value: value in values)
 
 
+def matching(name: str, pattern: str) -> Kind:
+    """Return the kind of a parameter whose whole text matches a pattern."""
+    compiled = re.compile(pattern)
+    return Kind(name, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
+
+
+_WINDOWS_PATH = r'[A-Za-z]:(?:\\[^\\/:*?"<>|\x00-\x1f]+)+'
+MSIEXEC = matching("path of msiexec.exe", r"[A-Za-z]:\\(?:[^\\/:*?\"<>|]+\\)?System32\\msiexec\.exe")
+_PRODUCT_CODE = r"\{[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}"
+MSIEXEC_ARGUMENTS = matching(
+    "quiet installation, repair or removal with a log",
+    rf'(?:/(?:i|fvamus) "{_WINDOWS_PATH}\.msi"|/x {_PRODUCT_CODE}) /quiet /norestart /l\* "{_WINDOWS_PATH}\.log"',
+)
+PROXY = matching("URL of a proxy", r"https?://[^\s\"'`@/]+/?")
+HTTPS = matching("https URL", r"https://[^\s\"'`@]+")
+
 ERROR_ACTION = one_of("Stop", "Continue", "SilentlyContinue", "Ignore")
 
 #: Parameters that every cmdlet takes.
@@ -176,6 +192,28 @@ _ROWS = (
         mandatory=("Name",)),
     Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",
         mandatory=("InputObject",)),
+    # Of url_rewrite, service and event_info (CMDLETS.md 1, 4, 6, 7, 8).
+    Row("New-Item", {"ItemType": one_of("Directory"), "Path": STRING}, HOST, CHANGES, _WRITE_FILE, "CMDLETS.md 2", mandatory=("ItemType", "Path")),
+    Row("Get-FileHash", {"LiteralPath": STRING, "Algorithm": one_of("SHA256")}, HOST, READS, _READ_FILE + "; a function, under JEA VisibleFunctions",
+        "CMDLETS.md 1", mandatory=("LiteralPath", "Algorithm")),
+    Row("Get-AuthenticodeSignature", {"LiteralPath": STRING}, HOST, READS, _READ_FILE, "CMDLETS.md 6", mandatory=("LiteralPath",)),
+    Row("Get-Command", {"Name": one_of("Start-Process")}, HOST, READS, "none", "CMDLETS.md 9", mandatory=("Name",)),
+    # Runs nothing but Windows Installer, quiet, on a package or product code, with a log.
+    Row("Start-Process", {"FilePath": MSIEXEC, "ArgumentList": MSIEXEC_ARGUMENTS, "Wait": SWITCH, "PassThru": SWITCH}, HOST, CHANGES,
+        "local administrator; never under JEA", "CMDLETS.md 6", mandatory=("FilePath", "ArgumentList", "Wait", "PassThru")),
+    # The process is written before it has ended: sorting holds it back until then, so that its exit code is there (CMDLETS.md 0 row 6).
+    Row("Sort-Object", {"Property": one_of("Id")}, HOST, READS, "none", "CMDLETS.md 6", follows="Start-Process", mandatory=("Property",)),
+    Row("Select-Object", {"ExpandProperty": one_of("ExitCode")}, HOST, READS, "none", "CMDLETS.md 6", follows="Sort-Object", mandatory=("ExpandProperty",)),
+    Row("Invoke-WebRequest", {"Uri": HTTPS, "OutFile": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Proxy": PROXY}, HOST, CHANGES,
+        _WRITE_FILE, "CMDLETS.md 8", mandatory=("Uri", "OutFile", "UseBasicParsing")),
+    Row("Restart-Computer", {"Force": SWITCH}, HOST, CHANGES, "local administrator (SeShutdownPrivilege)", "FACTS.md 6", mandatory=("Force",)),
+    Row("Set-Service", {"Name": STRING, "StartupType": one_of("Automatic", "Manual", "Disabled")}, HOST, CHANGES,
+        "local administrator, or change access to the service", "CMDLETS.md 4", mandatory=("Name", "StartupType")),
+    # Unlike Start-Service it never waits without a limit, and it answers with a number instead of a localised text.
+    Row("Invoke-CimMethod", {"MethodName": one_of("StartService", "StopService")}, HOST, CHANGES, "local administrator (WMI root/cimv2)",
+        "CMDLETS.md 4", follows="Get-CimInstance", mandatory=("MethodName",)),
+    Row("Get-WinEvent", {"LogName": one_of("Application"), "FilterXPath": STRING, "MaxEvents": INT}, HOST, READS,
+        "member of Event Log Readers, or local administrator", "CMDLETS.md 7", mandatory=("LogName", "FilterXPath", "MaxEvents")),
     Row("Get-OrganizationConfig", {"DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management", "CMDLETS.md 10, FACTS.md 4"),
     Row("Set-OrganizationConfig", {"MitigationsEnabled": BOOL, "DomainController": STRING, "Confirm": SWITCH}, EXCHANGE, CHANGES,
         "Organization Management (role Organization Configuration)", "FACTS.md 4.1"),

@@ -197,15 +197,19 @@ def observe(host: Session, exchange_site: str = "Default Web Site") -> Snapshot:
 
 def refuse_unsupported(snapshot: Snapshot) -> None:
     """Raise Refused for a machine that is no Exchange 2016, 2019 or SE Mailbox server (DESIGN.md 5)."""
-    name = snapshot.name or "this machine"
-    if snapshot.is_edge:
+    refuse_machine(snapshot.name or "this machine", snapshot.is_edge, snapshot.setup)
+
+
+def refuse_machine(name: str, is_edge: bool, setup: Mapping[str, Any] | None) -> None:
+    """Raise Refused by what the registry says of an installation of Exchange (``SETUP_KEY``, ``EDGE_KEY``)."""
+    if is_edge:
         raise Refused(f"{name} is an Edge Transport server; Emergency Mitigation exists on Mailbox servers only", "edge_server")
-    if snapshot.setup is None:
+    if setup is None:
         raise Refused(f"{name} has no Exchange installation (registry key {SETUP_KEY} is missing); take it out of the group", "no_exchange")
-    major, minor = snapshot.setup.get("MsiProductMajor"), snapshot.setup.get("MsiProductMinor")
+    major, minor = setup.get("MsiProductMajor"), setup.get("MsiProductMinor")
     if isinstance(major, int) and isinstance(minor, int) and (major, minor) < (15, 1):
         raise Refused(f"{name} runs Exchange {major}.{minor}; Exchange 2016, 2019 or SE is needed", "unsupported_product")
-    if snapshot.setup.get("Services") is None:
+    if setup.get("Services") is None:
         raise Refused(f"{name} has only the Exchange management tools; a Mailbox server is needed", "management_tools_only")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lab import shares
 from lab.files import FileProblem
 from lab.kernel import I64, Invocation, LabRefusal, Obj, Parameter, Terminating, cmdlet
 from lab.providers import (
@@ -69,7 +70,7 @@ def get_content(inv: Invocation) -> Iterator[Any]:
     """Exact bytes (-Encoding Byte -Raw) or text lines. An empty file gives no object."""
     name = "Get-Content"
     encoding, raw, tail = inv.get("Encoding", "Default"), bool(inv.get("Raw")), inv.get("Tail")
-    if encoding not in ("Byte", "UTF8", "Default", "Ascii"):
+    if encoding not in ("Byte", "UTF8", "Unicode", "Default", "Ascii"):
         raise LabRefusal(f"the lab does not read text as {encoding}")
     if raw and (tail is not None or "TotalCount" in inv.parameters):
         message = "A parameter cannot be used together with Raw."
@@ -95,7 +96,7 @@ def get_content(inv: Invocation) -> Iterator[Any]:
         if encoding == "Byte":
             yield Obj(value=data, notes=notes | {"ReadCount": I64(1)}, types=("System.Byte[]", "System.Array", "System.Object"))
             continue
-        text = data.decode("utf-8-sig" if encoding == "UTF8" else "cp1252", "replace")
+        text = data.decode({"UTF8": "utf-8-sig", "Unicode": "utf-16"}.get(encoding, "cp1252"), "replace")
         if raw:
             yield Obj(value=text, notes=notes | {"ReadCount": I64(1)}, types=("System.String", "System.Object"))
             continue
@@ -213,6 +214,8 @@ _TWO_PATHS = _PATHS | {"Destination": Parameter(position=1, mandatory=True)} | _
 def copy_item(inv: Invocation) -> Iterator[Any]:
     """CopyFile over the target; -Force clears ReadOnly of the target and tries again. No output."""
     name = "Copy-Item"
+    if shares.copied(inv):
+        return
     pair = _source_and_target(inv, name)
     if pair is None:
         return

@@ -20,7 +20,6 @@ _COMPARISON = re.compile(
     r"""\s*(?P<name>\w+)\s*(?P<operator>=|<>|!=|LIKE\b)\s*(?P<quote>['"]?)(?P<value>(?:\\.|(?!(?P=quote)).)*?)(?P=quote)\s*$""", re.IGNORECASE
 )
 #: Win32_Service's own words where they differ from the service controller's
-_STATES = {"StopPending": "Stop Pending"}
 _START_MODES = {"Automatic": "Auto", "Manual": "Manual", "Disabled": "Disabled"}
 
 
@@ -39,7 +38,8 @@ def _services(machine: Any) -> list[dict[str, Any]]:
     for service in machine.services.all():
         running = service.state == RUNNING
         rows.append({
-            "Name": service.name, "DisplayName": service.display, "State": _STATES.get(service.state, service.state), "StartMode": _START_MODES[service.start],
+            "Name": service.name, "DisplayName": service.display, "State": service.state.replace("Pending", " Pending"),
+            "StartMode": _START_MODES[service.start],
             "Started": running, "Status": "OK", "ExitCode": U32(0), "ProcessId": U32(4000 + sum(service.name.encode()) if running else 0),
             "PathName": service.path, "StartName": service.account, "AcceptStop": running and service.can_stop, "DelayedAutoStart": False,
             "ServiceType": "Own Process" if service.kind == "Win32OwnProcess" else "Share Process", "SystemName": machine.name,

@@ -14,7 +14,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from . import builds
+from . import builds, em_log
 from .document import M2_PATTERN
 from .em_config import Element, Unusable, WebConfig
 from .files import FileProblem
@@ -240,3 +240,4 @@ class EmergencyMitigation:
 
     def _event(self, number: int, message: str, level: str = "Information") -> None:
         self.machine.events.add(PROVIDER, number, message, level)
+        em_log.write(self.machine, "FetchMitigation" if "fetching" in message else "ApplyMitigation", level, message)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from . import builds, cmdlets_exchange, em, feed, httpd, inventory, stock
+from . import builds, cmdlets_exchange, em, feed, httpd, installer, inventory, stock
 from .accesslog import AccessLog
 from .faults import Faults
 from .kernel import LabRefusal
@@ -81,6 +81,9 @@ class Fleet:
         self.organization.keep(self.state / "organization.json")
         for folder in ("state", "journal"):
             (self.state / "controller" / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        #: a package of URL Rewrite on the controller, signed with the name of Microsoft
+        self.package_path = self.state / "controller" / "rewrite_amd64_en-US.msi"
+        self.package_path.write_bytes(installer.Package(signer=self.pki.signer().der).data(200_000))
         self.template = Template(pathlib.Path(template)) if template is not None else None
         self.machines = [self._machine(plan) for plan in self.plans.values()]
         for text in faults:

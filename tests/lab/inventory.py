@@ -69,6 +69,7 @@ def shared(fleet: Fleet) -> dict[str, Any]:
         "exchange_mitigation_trust": {"roots": [str(fleet.pki.feed_root_path)], "timestamp_roots": [str(fleet.pki.timestamp_root_path)]},
         "exchange_mitigation_state_dir": str(fleet.state / "controller" / "state"),
         "exchange_mitigation_journal_dir": str(fleet.state / "controller" / "journal"),
+        "exchange_mitigation_url_rewrite_source": str(fleet.package_path),
     }
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services and application pools of a simulated server; every transition is immediate."""
+"""The services and application pools of a simulated server; a transition is immediate unless a test gives it a delay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lab.sidecar import Sidecar
 
 RUNNING, STOPPED = "Running", "Stopped"
 #: Between the two, for as long as a fault says.
-STOP_PENDING = "StopPending"
 START_MODES = ("Automatic", "Manual", "Disabled")
 
 
@@ -47,10 +46,11 @@ class Services:
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
-        #: lower-case name -> when a service that is stopping will have stopped
-        self._stopping: dict[str, float] = {}
         #: called with the name after a service has started, such as for W3SVC and its pools
         self.started: list[Callable[[str], None]] = []
+        #: lower-case name -> seconds that a start or stop takes (infinity: it never ends); not there: at once
+        self.delays: dict[str, float] = {}
+        self._pending: dict[str, tuple[str, float]] = {}
 
     def _rows(self) -> dict[str, Any]:
         return self._sidecar.section("services")
@@ -68,8 +68,10 @@ class Services:
     def find(self, name: str) -> Service | None:
         """Return the service, or None."""
         row = self._rows().get(name.lower())
-        if row and row["state"] == STOP_PENDING and time.monotonic() >= self._stopping.get(name.lower(), 0.0):
-            row["state"] = STOPPED
+        target, until = self._pending.get(name.lower(), ("", float("inf")))
+        if row and time.monotonic() >= until:
+            del self._pending[name.lower()]
+            row["state"] = target
         return Service(**{**row, "depends": tuple(row["depends"])}) if row else None
 
     def get(self, name: str) -> Service:
@@ -95,7 +97,7 @@ class Services:
     def start(self, name: str) -> None:
         """Start a service with what it needs; a running one is left alone."""
         service = self.get(name)
-        if service.state == RUNNING:
+        if service.state in (RUNNING, "StartPending"):
             return
         if service.start == "Disabled":
             raise ServiceProblem("disabled", name)
@@ -106,7 +108,7 @@ class Services:
                 self.start(need)
             except ServiceProblem as problem:
                 raise ServiceProblem("dependency", name) from problem
-        self._set(name, state=RUNNING)
+        self._move(name, RUNNING, "StartPending")
         for listener in self.started:
             listener(service.name)
 
@@ -124,14 +126,14 @@ class Services:
             if not force:
                 raise ServiceProblem("dependents", name)
             stopped += self.stop(other.name, force=True)
-        self._set(name, state=STOPPED)
+        self._move(name, STOPPED, "StopPending")
         return [*stopped, service.name]
 
     def stop_slowly(self, name: str, seconds: float) -> None:
         """Tell a service to stop, which takes it that long."""
+        self.delays[name.lower()] = seconds
         self.stop(name)
-        self._stopping[name.lower()] = time.monotonic() + seconds
-        self._set(name, state=STOP_PENDING)
+        del self.delays[name.lower()]
 
     def set_start(self, name: str, mode: str) -> None:
         """Set the start mode."""
@@ -150,6 +152,13 @@ class Services:
                     self.start(service.name)
                 except ServiceProblem:
                     continue
+
+    def _move(self, name: str, state: str, meanwhile: str) -> None:
+        """Bring a service into a state: at once, or after its delay."""
+        delay = self.delays.get(name.lower(), 0.0)
+        if delay:
+            self._pending[name.lower()] = (state, time.monotonic() + delay)
+        self._set(name, state=meanwhile if delay else state)
 
     def _set(self, name: str, **changes: Any) -> None:
         self._rows()[name.lower()].update(changes)

@@ -61,7 +61,8 @@ class DirectSession:
         answer = self._run(statement, ErrorAction="Stop")
         if answer.errors:
             error = answer.errors[0]
-            raise CmdletError(f"{statement[-1].cmdlet} failed: {error.message}", statement[-1].cmdlet, error.fqid, error.category, error.exception, error.target)
+            name = statement[-1].cmdlet
+            raise CmdletError(f"{name} failed: {error.message}", name, error.fqid, error.category, error.exception, error.target)
         return Answer(statement, answer.objects, ())
 
     def close(self) -> None:

@@ -127,7 +127,7 @@ def test_exclusively_opened_file_is_a_sharing_violation(machine: Machine) -> Non
 def test_combinations_of_get_content_that_windows_or_the_lab_refuses(machine: Machine) -> None:
     with pytest.raises(Terminating):
         run(machine, "Get-Content", LiteralPath=FILE, Encoding="Byte", Raw=True, Tail=1)
-    for parameters in ({"Encoding": "Byte"}, {"Encoding": "Byte", "Raw": True, "ReadCount": 0}, {"Encoding": "Unicode"}, {"TotalCount": 1}):
+    for parameters in ({"Encoding": "Byte"}, {"Encoding": "Byte", "Raw": True, "ReadCount": 0}, {"Encoding": "BigEndianUnicode"}, {"TotalCount": 1}):
         with pytest.raises(LabRefusal):
             run(machine, "Get-Content", LiteralPath=FILE, **parameters)
     with pytest.raises(LabRefusal):
