@@ -207,8 +207,6 @@ _ROWS = (
     Row("Invoke-WebRequest", {"Uri": HTTPS, "OutFile": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Proxy": PROXY}, HOST, CHANGES,
         _WRITE_FILE, "CMDLETS.md 8", mandatory=("Uri", "OutFile", "UseBasicParsing")),
     Row("Restart-Computer", {"Force": SWITCH}, HOST, CHANGES, "local administrator (SeShutdownPrivilege)", "FACTS.md 6", mandatory=("Force",)),
-    Row("Set-Service", {"Name": STRING, "StartupType": one_of("Automatic", "Manual", "Disabled")}, HOST, CHANGES,
-        "local administrator, or change access to the service", "CMDLETS.md 4", mandatory=("Name", "StartupType")),
     # Unlike Start-Service it never waits without a limit, and it answers with a number instead of a localised text.
     Row("Invoke-CimMethod", {"MethodName": one_of("StartService", "StopService")}, HOST, CHANGES, "local administrator (WMI root/cimv2)",
         "CMDLETS.md 4", follows="Get-CimInstance", mandatory=("MethodName",)),
@@ -227,8 +225,16 @@ _ROWS = (
     ),
 )
 
-#: Every cmdlet that may be sent, by its name.
-TABLE: Mapping[str, Row] = {row.cmdlet: row for row in _ROWS}
+#: Every cmdlet that may be sent, by its name; a cmdlet that is used in two ways has a row for each.
+FORMS: Mapping[str, tuple[Row, ...]] = {name: tuple(row for row in _ROWS if row.cmdlet == name) for name in dict.fromkeys(row.cmdlet for row in _ROWS)}
+TABLE: Mapping[str, Row] = {name: rows[0] for name, rows in FORMS.items()}
+
+
+def _form(call: Call) -> Row | None:
+    """Return the row that has what a call gives and needs; for a call that fits none, the first, whose complaint it then gets."""
+    rows = FORMS.get(call.cmdlet, ())
+    given = set(call.parameters) - set(COMMON)
+    return next((row for row in rows if set(row.mandatory) <= given <= set(row.parameters)), rows[0] if rows else None)
 
 
 def enforce(call: Call, endpoint: str | None = None) -> Row:
@@ -236,7 +242,7 @@ def enforce(call: Call, endpoint: str | None = None) -> Row:
 
     Names are compared exactly, so that what is written is what is sent.
     """
-    row = TABLE.get(call.cmdlet)
+    row = _form(call)
     if row is None:
         raise CmdletNotAllowed(f"The cmdlet {call.cmdlet} is not in the table of cmdlets, so it was not sent.", cmdlet=call.cmdlet)
     if endpoint is not None and row.endpoint != endpoint:

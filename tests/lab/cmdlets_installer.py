@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cmdlets around installing: Start-Process, Get-FileHash, Get-AuthenticodeSignature, Invoke-WebRequest, Restart-Computer (CMDLETS.md 1, 6, 8)."""
+"""Cmdlets around installing: Start-Process, Get-FileHash, Get-AuthenticodeSignature, Restart-Computer (CMDLETS.md 1, 6)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 from lab import installer
 from lab.clixml import enum
 from lab.files import FileProblem
-from lab.kernel import Invocation, LabRefusal, Obj, Parameter, Terminating, cmdlet
+from lab.kernel import Invocation, LabRefusal, Obj, Parameter, cmdlet
 from lab.providers import (
-    INVALID_OPERATION,
     NOT_FOUND,
     READ_ERROR,
     UNLISTED,
@@ -114,33 +113,6 @@ def get_authenticode_signature(inv: Invocation) -> Iterator[Any]:
             "Path": files.path(path.path), "SignatureType": enum("System.Management.Automation.SignatureType", "Authenticode", 1), "IsOSBinary": False,
         }  # fmt: skip
         yield Obj(("System.Management.Automation.Signature", "System.Object"), props, to_string="System.Management.Automation.Signature")
-
-
-@cmdlet(
-    "Invoke-WebRequest",
-    {
-        "Uri": Parameter("uri", position=0, mandatory=True), "OutFile": Parameter(), "UseBasicParsing": Parameter("switch"), "TimeoutSec": Parameter("int"),
-        "Proxy": Parameter("uri"),
-    },
-    write=True,
-    languages=UNLISTED,
-)  # fmt: skip
-def invoke_web_request(inv: Invocation) -> Iterator[Any]:
-    """Fetch one of ``fleet.downloads`` (URL -> bytes) into a file; without -UseBasicParsing it would prompt."""
-    if not inv.get("UseBasicParsing"):
-        raise LabRefusal("Invoke-WebRequest without -UseBasicParsing prompts since the update of December 2025")
-    if not inv.get("OutFile"):
-        raise LabRefusal("the lab imitates Invoke-WebRequest with -OutFile only")
-    fleet = inv.machine.fleet
-    url = str(inv.get("Uri"))
-    reachable = fleet is not None and (fleet.reaches_feed(inv.machine) or inv.get("Proxy"))
-    found = getattr(fleet, "downloads", {}).get(url) if reachable else None
-    if found is None:
-        message = "The remote server returned an error: (404) Not Found." if reachable else f"The remote name could not be resolved: '{url.split('/')[2]}'"
-        raise Terminating(record("Invoke-WebRequest", "WebCmdletWebResponseException", message, INVALID_OPERATION, "System.Net.WebException", url))
-    inv.machine.files.write(str(inv.get("OutFile")), found)
-    return
-    yield
 
 
 @cmdlet("Restart-Computer", {"Force": Parameter("switch")}, write=True, languages=UNLISTED)

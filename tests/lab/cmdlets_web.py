@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Invoke-WebRequest: a server of the lab asks itself, or is told that it cannot reach anything else (CMDLETS.md 8)."""
+"""Invoke-WebRequest: a server of the lab asks itself, or fetches one of the fleet's downloads into a file (CMDLETS.md 8)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ def _failed(message: str, url: str, answered: bool) -> Terminating:
     "Invoke-WebRequest",
     {
         "Uri": Parameter("uri", position=0, mandatory=True), "UseBasicParsing": Parameter("switch"), "TimeoutSec": Parameter("int"),
-        "Headers": Parameter("hashtable"), "Method": Parameter(values=("Default", "Get", "Head")),
+        "Headers": Parameter("hashtable"), "Method": Parameter(values=("Default", "Get", "Head")), "OutFile": Parameter(), "Proxy": Parameter("uri"),
     },
+    write=lambda bound: "OutFile" in bound,
     languages=UNLISTED,
 )  # fmt: skip
 def invoke_web_request(inv: Invocation) -> Iterator[Any]:
-    """The answer of this server's own sites; 400 and above, and no answer, are terminating errors with .NET's sentence."""
+    """The answer of this server's own sites, or a download; 400 and above, and no answer, are terminating errors with .NET's sentence."""
     if not inv.get("UseBasicParsing"):
         raise LabRefusal("Invoke-WebRequest without -UseBasicParsing prompts since December 2025")
+    if inv.get("OutFile"):
+        _download(inv)
+        return
     url = str(inv.get("Uri"))
     parts = urllib.parse.urlsplit(url)
     own = {inv.machine.name.lower(), inv.machine.fqdn.lower(), "localhost", "127.0.0.1"}
@@ -53,3 +57,15 @@ def invoke_web_request(inv: Invocation) -> Iterator[Any]:
         "Headers": dict(answer.headers), "RawContentLength": I64(len(answer.body)),
     }  # fmt: skip
     yield Obj(_TYPES, props, to_string=text)
+
+
+def _download(inv: Invocation) -> None:
+    """Fetch one of ``fleet.downloads`` (URL -> bytes) into a file."""
+    fleet, url = inv.machine.fleet, str(inv.get("Uri"))
+    reachable = fleet is not None and (fleet.reaches_feed(inv.machine) or inv.get("Proxy"))
+    found = getattr(fleet, "downloads", {}).get(url) if reachable else None
+    if found is None:
+        host = urllib.parse.urlsplit(url).hostname
+        message = "The remote server returned an error: (404) Not Found." if reachable else f"The remote name could not be resolved: '{host}'"
+        raise _failed(message, url, answered=bool(reachable))
+    inv.machine.files.write(str(inv.get("OutFile")), found)
