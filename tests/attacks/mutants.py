@@ -601,7 +601,7 @@ SURVIVORS: dict[str, str] = {
     "if len(found) < 2 or der(found[0])": "the library's chain always has these ends; the check is for a library that errs",
     "crl.issuer != issuer.subject or": "a list of another issuer has another key, and its signature does not verify",
     "    _der.decode(octets)  #": "attributes in another encoding would have to be signed by the pinned authority in that encoding",
-    "if any(not _certificates.is_pinnable(root)": "about options, not documents; tests/unit/plugins/module_utils/test_verify.py has it",
+    "if any(not _certificates.is_pinnable(root)": "about options, not documents; tests/unit/plugins/modules/test_feed.py has it",
     " or _certificates.der(leaf) in map(": "a pinned root is an authority, which the first condition refuses",
 }
 
