@@ -126,6 +126,7 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "pool-powershell", content(config(_but(POOL, "MSExchangeOABAppPool", "MSExchangePowerShellFrontEndAppPool"))), "local_pool"
     yield "pool-twice", content(config(POOL * 2)), "local_structure"
     yield "applies-product", content(config(before=_but(APPLIES, "Exchange2019", "Exchange2013"))), "local_applies"
+    yield "applies-product-alone", content(config(before='<Applies product="Exchange2013"></Applies>')), "local_applies"
     yield "applies-twice", content(config(before=APPLIES * 2)), "local_applies"
     yield "applies-build", content(config(before=_but(APPLIES, "15.2.1544.48", "latest"))), "local_applies"
     yield "applies-build-padded", content(config(before=_but(APPLIES, "15.2.1544.48", "15.02.1544.048"))), "local_applies"

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mutation testing of the verifier: each check taken out once; the corpus must notice. Run by hand.
 
-``python -m attacks.mutants`` (with tests and the collection on the path) prints the mutants that survive.
+``python -m attacks.mutants`` (with tests and the collection on the path) prints the mutants that survive, and why that is known to be
+so. Exit code 0 when none survives for which no reason is known.
 """
 
 from __future__ import annotations
@@ -590,6 +591,22 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+#: Beginning of a check that may go unnoticed, and why.
+SURVIVORS: dict[str, str] = {
+    "    parser.StartDoctypeDeclHandler": "the tree's internalDTD is looked at too; either check alone refuses every DOCTYPE",
+    "if root.getroottree().docinfo.internalDTD": "the streaming pass refuses first; see above",
+    "signature.getparent() is not root or": "the last child of the root has the root as its parent: the next condition says the same",
+    "if not compact or _NOT_BASE64": "strict decoding and encoding again refuse the same; this check gives the sentence",
+    "between = _anchored(": "a bound on time; the documents that show it take minutes without it and are left out of this run",
+    "if len(found) < 2 or der(found[0])": "the library's chain always has these ends; the check is for a library that errs",
+    "crl.issuer != issuer.subject or": "a list of another issuer has another key, and its signature does not verify",
+    "    _der.decode(octets)  #": "attributes in another encoding would have to be signed by the pinned authority in that encoding",
+    "if any(not _certificates.is_pinnable(root)": "about options, not documents; tests/unit/plugins/modules/test_feed.py has it",
+    "root=_xml_guard.parse(octets)": "what differs is unsigned comments, which the parser skips; tests/unit/plugins/module_utils/test_verify.py sees them",
+    " or _certificates.der(leaf) in map(": "a pinned root is an authority, which the first condition refuses",
+}
+
+
 def judged(case: Case, verify: Any, parse: Any, errors: Any, pki: Pki) -> tuple[Any, ...]:
     """Return what becomes of a case: its reason, or basis, revocation, whether there is a signing time, and the ids."""
     policy = verify.Policy(
@@ -641,7 +658,7 @@ def main() -> int:
     modules = fresh()
     expected = [judged(case, *modules, pki) for case in cases]
     assert [judged(case, *fresh(), pki) for case in cases[:20]] == expected[:20], "without a mutation nothing may differ"
-    survivors = 0
+    survivors = unknown = 0
     begin = time.perf_counter()
     for file, old, new in MUTANTS:
         text = (folder / file).read_text(encoding="utf-8")
@@ -656,10 +673,12 @@ def main() -> int:
             except Exception:  # a mutant that breaks is noticed
                 break
         else:
+            why = next((reason for start, reason in SURVIVORS.items() if old.startswith(start)), None)
             survivors += 1
-            print(f"SURVIVES {file}: {old!r}", flush=True)
-    print(f"{len(MUTANTS)} mutants, {survivors} survive, {time.perf_counter() - begin:.0f} s")
-    return 0
+            unknown += why is None
+            print(f"SURVIVES {file}: {old!r}: {why or 'NO REASON KNOWN'}", flush=True)
+    print(f"{len(MUTANTS)} mutants, {survivors} survive, {unknown} of them for no known reason, {time.perf_counter() - begin:.0f} s")
+    return 1 if unknown else 0
 
 
 if __name__ == "__main__":

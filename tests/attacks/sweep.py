@@ -35,7 +35,7 @@ def changes(data: bytes, positions: Iterable[int]) -> Iterable[bytes]:
     """Yield the document with one byte changed: one bit flipped, another of its kind, and a markup character."""
     for position in positions:
         old = data[position]
-        for new in {old ^ 1, old ^ 0x20, ord("<"), (old + 1) % 256} - {old}:
+        for new in {old ^ 1, old ^ 0x20, ord("<") if old != ord("<") else ord(">"), (old + 1) % 256} - {old}:
             yield data[:position] + bytes([new]) + data[position + 1 :]
 
 

@@ -52,6 +52,14 @@ def test_accepted_today_through_its_timestamp(document: bytes, policy: _verify.P
     assert _parse.parse(verified.root).ids == ("PING1",)
 
 
+def test_what_is_handed_on_is_read_from_the_signed_octets(document: bytes, policy: _verify.Policy) -> None:
+    """A comment is not signed: it may come along, and is not there any more."""
+    with_comment = document.replace(b"<ActionList>", b"<!-- unsigned --><ActionList>", 1)
+    verified = _verify.verify(with_comment, policy, TODAY)
+    assert b"unsigned" not in verified.octets
+    assert all(isinstance(node.tag, str) for node in verified.root.iter())
+
+
 def test_accepted_when_it_was_fetched(document: bytes, policy: _verify.Policy) -> None:
     """While the signer was valid, its own validity is enough."""
     assert _verify.verify(document, policy, FETCHED).time_basis == "now"
