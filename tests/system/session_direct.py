@@ -60,8 +60,8 @@ class DirectSession:
         """Run one change; raises CmdletError."""
         answer = self._run(statement, ErrorAction="Stop")
         if answer.errors:
-            error = answer.errors[0]
-            raise CmdletError(f"{statement[-1].cmdlet} failed: {error.message}", statement[-1].cmdlet, error.fqid, error.category, error.exception, error.target)
+            error, cmdlet = answer.errors[0], statement[-1].cmdlet
+            raise CmdletError(f"{cmdlet} failed: {error.message}", cmdlet, error.fqid, error.category, error.exception, error.target)
         return Answer(statement, answer.objects, ())
 
     def close(self) -> None:
