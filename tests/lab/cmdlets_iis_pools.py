@@ -69,6 +69,9 @@ def set_web_configuration_property(inv: Invocation) -> Iterator[Any]:
         pools.pin(pool)
         files = inv.machine.files
         try:
+            if inv.machine.fault("disk-full"):
+                # IIS commits by a new file, so the old one stays whole.
+                raise FileProblem("disk-full", _FILE)
             files.write(_FILE, with_auto_start(files.read(_FILE), pool, value))
         except FileProblem as problem:
             inv.error(record(name, exception_of(problem), str(problem), NOT_SPECIFIED, exception_of(problem), _FILE, _CLASS))

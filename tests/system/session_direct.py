@@ -60,9 +60,8 @@ class DirectSession:
         """Run one change; raises CmdletError."""
         answer = self._run(statement, ErrorAction="Stop")
         if answer.errors:
-            error = answer.errors[0]
-            name = statement[-1].cmdlet
-            raise CmdletError(f"{name} failed: {error.message}", name, error.fqid, error.category, error.exception, error.target)
+            error, cmdlet = answer.errors[0], statement[-1].cmdlet
+            raise CmdletError(f"{cmdlet} failed: {error.message}", cmdlet, error.fqid, error.category, error.exception, error.target)
         return Answer(statement, answer.objects, ())
 
     def close(self) -> None:

