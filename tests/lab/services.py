@@ -71,7 +71,8 @@ class Services:
         target, until = self._pending.get(name.lower(), ("", float("inf")))
         if row and time.monotonic() >= until:
             del self._pending[name.lower()]
-            row["state"] = target
+            if row["state"].endswith("Pending"):
+                row["state"] = target
         return Service(**{**row, "depends": tuple(row["depends"])}) if row else None
 
     def get(self, name: str) -> Service:

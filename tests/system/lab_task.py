@@ -122,9 +122,10 @@ def folder(machine: Any) -> pathlib.Path:
 
 
 def hashes(machine: Any) -> dict[str, str]:
-    """Return the SHA-256 of every file on the machine's C: by its path."""
+    """Return the SHA-256 of every file on the machine's C: by its path, but for the log in which its own EM service writes."""
     base = folder(machine)
-    return {str(path.relative_to(base)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(base.rglob("*")) if path.is_file()}
+    files = (path for path in sorted(base.rglob("*")) if path.is_file() and "Logging" not in path.parts)
+    return {str(path.relative_to(base)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def contents(machine: Any) -> dict[pathlib.Path, bytes]:

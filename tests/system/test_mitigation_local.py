@@ -208,10 +208,19 @@ def test_an_id_without_its_document_is_named(lab_fleet: Any, tmp_path: pathlib.P
     assert result["failure"].reason == "unsupported_mitigation" and "local document" in result["failure"].message
 
 
-def test_what_this_version_cannot_carry_out_is_never_done_by_half(lab_fleet: Any, proven: Callable[..., dict[str, Any]], tmp_path: pathlib.Path) -> None:
+def test_rules_and_services_of_a_local_document_come_and_go_together(
+    lab_fleet: Any, proven: Callable[..., dict[str, Any]], tmp_path: pathlib.Path
+) -> None:
     machine = lab_fleet.machine("EX1")
-    before = hashes(machine)
+    before, running = hashes(machine), machine.services.get("MSExchangeUM")
     published = proven(entry("LOCAL-1", DROP, {"service": {"service": "MSExchangeUM"}}))
-    result = run(mitigation, lab_fleet, machine, {"feed": published, "journal_dir": str(tmp_path / "journal")})
-    assert result["failure"].reason == "unsupported_mitigation"
+    wanted = {"feed": published, "journal_dir": str(tmp_path / "journal")}
+    result = run(mitigation, lab_fleet, machine, wanted)
+    assert [(one["id"], one["state"]) for one in result["mitigations"]] == [("LOCAL-1", "applied")]
+    assert hashes(machine) != before
+    stopped = machine.services.get("MSExchangeUM")
+    assert (stopped.state, stopped.start) == ("Stopped", "Disabled")
+    assert run(mitigation, lab_fleet, machine, wanted)["changed"] is False
+    run(mitigation, lab_fleet, machine, {**wanted, "state": "absent", "mitigations": ["LOCAL-1"]})
     assert hashes(machine) == before
+    assert machine.services.get("MSExchangeUM") == running
