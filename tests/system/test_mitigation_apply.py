@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.exchange.mitigation.plugins.module_utils import _apply_states
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, JournalError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation
@@ -198,3 +200,68 @@ def test_a_journal_that_was_tampered_with_is_refused(fleet: Any, machine: Any, j
         act(fleet, machine, journal, state="absent")
     assert caught.value.reason == "journal_damaged"
     assert hashes(machine) == before
+
+
+# --- services and application pools
+
+UM = "MSExchangeUM"
+SERVICES = ["CVE-2021-26857"]
+
+
+@pytest.fixture
+def old(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(_apply_states, "PATIENCE", 0.2)
+    monkeypatch.setattr(_apply_states, "GRACE", 0.1)
+    monkeypatch.setattr(_apply_states, "PAUSE", 0.05)
+    machine = fleet.machine("OLD1")
+    back, services = World(fleet, "OLD1").save(), machine.services.all()
+    yield machine
+    fleet.faults.clear()
+    for service in services:
+        machine.services.add(service)
+    back()
+
+
+def test_a_service_that_somebody_changes_under_way_is_left_alone(fleet: Any, old: Any, journal: str) -> None:
+    total: list[int] = []
+    act(fleet, old, journal, mitigations=SERVICES, check=True, before=lambda count, kind: total.append(count))
+
+    def meddle(count: int, dummy_kind: str) -> None:
+        if count == total[-1] + 1:
+            old.services.set_start(UM, "Manual")
+
+    with pytest.raises(ApplyError) as caught:
+        act(fleet, old, journal, mitigations=SERVICES, before=meddle)
+    assert caught.value.reason == "state_changed"
+    found = old.services.get(UM)
+    assert (found.state, found.start) == ("Running", "Manual")
+
+
+def test_a_service_that_neither_stops_nor_comes_back_is_said(fleet: Any, old: Any, journal: str) -> None:
+    fleet.faults.add("stop-pending", "OLD1")
+    fleet.faults.add("start-fails", "OLD1")
+    with pytest.raises(ApplyError) as caught:
+        act(fleet, old, journal, mitigations=SERVICES)
+    assert caught.value.reason == "undo_failed"
+    assert caught.value.details["undone"] is False
+    assert "The next run tries again" in caught.value.message
+    fleet.faults.clear()
+    old.services.remove(UM)
+    # It is gone meanwhile: what was left open ends, and the rest of the run says what it finds.
+    with contextlib.suppress(MitigationError):
+        act(fleet, old, journal, mitigations=SERVICES, state="absent")
+    assert History(journal, "OLD1").open_operations() == []
+
+
+def test_a_service_that_is_removed_under_way_is_said(fleet: Any, old: Any, journal: str) -> None:
+    saved = old.services.get(UM)
+
+    def gone(dummy_count: int, kind: str) -> None:
+        if kind == "change" and old.services.find(UM) is not None:
+            old.services.remove(UM)
+
+    with pytest.raises(ApplyError) as caught:
+        act(fleet, old, journal, mitigations=SERVICES, after=gone)
+    old.services.add(saved)
+    assert caught.value.reason == "undo_failed"
+    assert "not there" in caught.value.message
