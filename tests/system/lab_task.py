@@ -48,8 +48,10 @@ class Watched:
         """Pass a change on."""
         number = next(self.counter)
         self.before(number, "change")
-        answer: Answer = self.session.change(statement)
-        self.after(number, "change")
+        try:
+            answer: Answer = self.session.change(statement)
+        finally:
+            self.after(number, "change")
         return answer
 
 
