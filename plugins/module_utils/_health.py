@@ -262,4 +262,3 @@ class Watch:
         stopped = probe.stopped(after)
         state = "unknown" if stopped is None else "stopped" if stopped else "passed"
         return {"id": one, "path": probe.path, "before": str(self.attacks.get(one, Seen(error="not asked"))), "after": str(after), "state": state}
-

@@ -15,7 +15,7 @@ import hashlib
 import ntpath
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Union
 
 SERVICE = "service"
 POOL = "pool"
@@ -88,7 +88,7 @@ class Transition:
         return f"{self.kind} {self.name}"
 
 
-Entry = Operation | Transition
+Entry = Union[Operation, Transition]  # noqa: UP007
 
 
 def digest(data: bytes | None) -> str | None:

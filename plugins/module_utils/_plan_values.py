@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
@@ -59,7 +59,7 @@ class PoolChange:
     purposes: tuple[str, ...]
 
 
-Step = FileEdit | ServiceChange | PoolChange
+Step = Union[FileEdit, ServiceChange, PoolChange]  # noqa: UP007
 
 
 @dataclasses.dataclass(frozen=True)

@@ -230,7 +230,7 @@ def registered(data: bytes) -> bytes:
     if b'<sectionGroup name="rewrite">' not in data:
         data = re.sub(rb"([ \t]*</sectionGroup>\s*</configSections>)", lambda found: group.group(0) + found.group(1), data, count=1)
     image = b'<add name="RewriteModule" image="%SystemRoot%\\system32\\inetsrv\\rewrite.dll" />'
-    if image.split(b" image")[0] + b" image" not in data:
+    if image.split(b" image", maxsplit=1)[0] + b" image" not in data:
         data = re.sub(rb"([ \t]*</globalModules>)", lambda found: b"            " + image + b"\r\n" + found.group(1), data, count=1)
     if not re.search(rb'<add name="RewriteModule"(?! image)', data):
         entry = b'                <add name="RewriteModule" lockItem="false" />\r\n'

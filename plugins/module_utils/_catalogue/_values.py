@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import RTM, Branch, Build, build_of, cumulative_update, product_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Effective, Rule
@@ -238,7 +238,7 @@ class PoolAction:
         return PoolState("Stopped" if self.stop else before.state, before.auto_start and self.auto_start)
 
 
-Action = RewriteAction | ServiceAction | PoolAction
+Action = Union[RewriteAction, ServiceAction, PoolAction]  # noqa: UP007  # ansible-test's pylint does not know the other form for classes
 
 
 @dataclasses.dataclass(frozen=True)
