@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import datetime
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -251,7 +252,9 @@ def test_what_the_profile_lacks_is_refused_with_the_code_of_the_parser(desk: Des
 def test_runs_as_a_command() -> None:
     """The way the guide calls it, in a process of its own; nothing but the collection's folder is needed."""
     module = "ansible_collections.exchange.mitigation.plugins.plugin_utils.local_document"
-    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    base = next(str(parent.parent) for parent in pathlib.Path(local_document.__file__).parents if parent.name == "ansible_collections")
+    environment = {**os.environ, "PYTHONPATH": base}
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == 0 and all(word in done.stdout for word in ("make", "sign", "check"))
 
 
