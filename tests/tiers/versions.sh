@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Every supported ansible-core, where an interpreter for it is here: ansible-test sanity and units, without an ignore file.
+#   tests/tiers/versions.sh [VERSION...]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+# ansible-core and the Pythons that it runs on, the ones that are tried first.
+matrix=(2.16:3.10,3.11,3.12 2.17:3.12,3.11,3.10 2.18:3.11,3.12,3.13 2.19:3.13,3.12,3.11 2.20:3.12,3.13,3.14 2.21:3.13,3.12,3.14)
+
+. tests/tiers/interpreter.sh
+
+for row in "${matrix[@]}"; do
+  version=${row%%:*}
+  if [ $# -gt 0 ] && [[ " $* " != *" $version "* ]]; then continue; fi
+  # shellcheck disable=SC2046
+  found=$(interpreter $(tr , ' ' <<<"${row#*:}"))
+  if [ -z "$found" ]; then
+    echo "   ansible-core $version: left out, none of Python ${row#*:} is here"
+    continue
+  fi
+  environment=$root/.build/core-$version
+  if [ ! -e "$environment/.ready" ]; then
+    rm -rf "$environment"
+    "$found" -m venv "$environment"
+    "$environment/bin/python" -m pip install -qq "ansible-core==$version.*" --requirement requirements.txt
+    touch "$environment/.ready"
+  fi
+  tests/ansible_test.sh "$environment" sanity units
+done
