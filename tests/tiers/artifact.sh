@@ -52,6 +52,10 @@ if [[ " $wanted " == *" import "* ]]; then
   ansible-builder introspect "$dist/installed" 2>&1 | tee "$dist/introspect.log"
 fi
 
+# What the tests share among themselves is found through the collection's name as well; the plugins are those that were installed.
+mkdir -p "$dist/installed/ansible_collections/exchange/mitigation/tests"
+cp -r tests/unit "$dist/installed/ansible_collections/exchange/mitigation/tests/"
+
 # EDGE ansible-core PYTHONS PIP-ARGUMENTS...
 tests_on() {
   edge=$1 core=$2 found=$(interpreter $3)

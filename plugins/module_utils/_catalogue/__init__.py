@@ -9,7 +9,7 @@ A feed's id is matched alone; nothing is taken from the feed's content. Note tha
 from __future__ import annotations
 
 import importlib
-import os
+import pkgutil
 import re
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
 
 def _read() -> tuple[Mitigation, ...]:
     """Return the MITIGATION of every file of this folder whose name does not begin with ``_``: EM's first, then those only for who names them."""
-    names = sorted(name[:-3] for name in os.listdir(os.path.dirname(__file__)) if name.endswith(".py") and not name.startswith("_"))
+    names = sorted(entry.name for entry in pkgutil.iter_modules(__path__) if not entry.name.startswith("_"))
     found = [importlib.import_module(f"{__name__}.{name}").MITIGATION for name in names]
     return tuple(sorted(found, key=lambda mitigation: (not mitigation.published, mitigation.id)))
 
