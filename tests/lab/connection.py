@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = wire.services[machine.name].handle(request, self.user, endpoint, self.client_address[0], self.trace, denied)
         except soap.Fault as fault:
             status = 500
-            answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)))
+            answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)), fault.provider)
         if "drop-after" in due:
             for pipeline in self.trace.started:
                 if pipeline.thread is not None:

@@ -125,6 +125,8 @@ class ShellService:
     def handle(self, request: soap.Request, user: str, endpoint: str, client: str, trace: Trace, denied: str = "") -> bytes:
         """Do what a request asks and return the response envelope; raises soap.Fault. ``denied`` names an armed quota fault."""
         trace.action = request.action
+        if request.timeout < 0:
+            raise soap.Fault(2150858767)
         if request.action == "Create":
             return soap.response(request, self._create(request, user, endpoint, client, denied))
         if request.action == "Get" and request.resource_uri == soap.CONFIG_URI:
@@ -166,7 +168,7 @@ class ShellService:
             shell = self.shells.get(shell_id)
         if shell is None or shell.owner.lower() != user.lower() or shell.endpoint != endpoint:
             text = "The WS-Management service cannot process the request because the request contained invalid selectors for the resource. "
-            raise soap.Fault(UNKNOWN, text)
+            raise soap.Fault(UNKNOWN, text, provider=True)
         return shell
 
     def _expire(self) -> None:
@@ -246,7 +248,9 @@ class ShellService:
     # Actions: each returns the body of the response
 
     def _get(self, dummy_request: soap.Request, shell: Shell, dummy_trace: Trace) -> str:
-        return shell.describe(shell.pool is not None)
+        return shell.describe(shell.pool is not None).replace(
+            "</rsp:Shell>", "<rsp:MemoryUsed>58MB</rsp:MemoryUsed><rsp:ChildProcesses>0</rsp:ChildProcesses></rsp:Shell>"
+        )
 
     def _delete(self, dummy_request: soap.Request, shell: Shell, dummy_trace: Trace) -> str:
         self._close(shell)
