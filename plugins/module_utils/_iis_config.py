@@ -170,10 +170,23 @@ class Configuration:
             (site.name, path) for site in self.sites for path in directories(site) if any(f is not None and key(f) == wanted for dummy, f in levels(site, path))
         ]
 
+    def places_read(self) -> list[tuple[str, str]]:
+        """Return every place (site, URL path) of which all files were read and understood."""
+        found = []
+        for place in [(site.name, path) for site in self.sites for path in directories(site)]:
+            try:
+                self.effective_rewrite(*place)
+            except ConfigurationError:
+                continue
+            found.append(place)
+        return found
+
     # Files
 
     def state_of(self, file: str) -> FileState:
         """Return what was read of a file. Raises ConfigurationError where it was not, or could not be, read."""
+        if key(file) == key(self.application_host.path):
+            return self.application_host
         state = self.files.get(key(file))
         if state is None:
             raise ConfigurationError(f"{file}: the file was not read, so what it says is unknown", "configuration_not_read", file=file, line=None)
@@ -191,7 +204,9 @@ class Configuration:
         return self._documents[key(file)]
 
     def with_file(self, file: str, data: bytes | None) -> Configuration:
-        """Return the configuration as it would be with other bytes in one file; this one stays as it is."""
+        """Return the configuration as it would be with other bytes in one file; this one stays as it is. Raises ConfigurationError."""
+        if key(file) == key(self.application_host.path):
+            return Configuration(dataclasses.replace(self.application_host, data=data), self.files, self.environment)
         files = dict(self.files)
         old = files.get(key(file))
         files[key(file)] = FileState(old.path if old is not None else file, data, old.sddl if old is not None else "")

@@ -20,7 +20,7 @@ NEW_FILE = b'<?xml version="1.0" encoding="UTF-8"?>\r\n<configuration>\r\n</conf
 #: The location block that a rule goes into when children must not inherit it.
 BLOCK = (("path", "."), ("inheritInChildApplications", "false"))
 #: Containers that mean nothing when they hold nothing.
-_CONTAINERS = frozenset({"rules", "outboundRules", "preConditions", "rewrite", "system.webServer"})
+_CONTAINERS = frozenset({"rules", "globalRules", "outboundRules", "preConditions", "rewrite", "system.webServer"})
 
 
 @dataclasses.dataclass(frozen=True)
