@@ -272,7 +272,7 @@ def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configura
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}
     for index, (action, finding) in enumerate(zip(mitigation.rewrites, verdict.findings, strict=False)):
-        effective = configuration.effective_rewrite(site or action.site, action.path)
+        effective = configuration.effective_rewrite(action.on(site), action.path)
         rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
         known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}
         seconds = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules]

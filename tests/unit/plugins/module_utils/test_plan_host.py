@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import iis_samples as samples
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import FileEdit, plan, rollback
-from plan_samples import EM_ON, FACTS, made, records, request
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import EM_ON, FACTS, made, records, request
 
 FIXED = dataclasses.replace(FACTS, build=(15, 2, 2562, 45))
 M1_EM = samples.M1_RULE.format(name="EEMS M1.1 PowerShell - inbound")
