@@ -62,15 +62,6 @@ def apply(data: bytes, splices: Sequence[Splice]) -> bytes:
     return b"".join(parts) + data[at:]
 
 
-def invert(splices: Sequence[Splice]) -> tuple[Splice, ...]:
-    """Return the splices that take others back."""
-    found, shift = [], 0
-    for splice in splices:
-        found.append(Splice(splice.start + shift, splice.inserted, splice.removed))
-        shift += len(splice.inserted) - len(splice.removed)
-    return tuple(found)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Piece:
     """A run of the result: kept bytes ``start`` to ``end`` of the original, or new bytes (``start`` is -1)."""
