@@ -138,10 +138,6 @@ class Configuration:
         """Return the web.config that belongs to a URL path."""
         return ntpath.join(self.physical_path(site, url_path), "web.config")
 
-    def has_application(self, site: str, url_path: str) -> bool:
-        """Say whether a URL path is an application of its own."""
-        return any(folded(segments(a.path)) == folded(segments(url_path)) for a in self.site(site).applications)
-
     def applications_below(self, site: str, url_path: str) -> list[str]:
         """Return the applications that inherit from a path, nearest first as declared."""
         base = segments(url_path)
