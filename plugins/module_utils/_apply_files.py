@@ -26,6 +26,9 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan import F
 CONSTRAINED = "MethodInvocationNotSupportedInConstrainedLanguage"
 NOT_LISTED = "CommandNotFoundException"
 
+#: The file on which all of IIS depends.
+APPLICATION_HOST = "applicationhost.config"
+
 descriptor = security
 
 
@@ -194,6 +197,13 @@ class Files:
             self.host.change((call("Get-Item", LiteralPath=source, Force=True), call("ForEach-Object", MemberName="Replace", ArgumentList=[target, backup])))
         except CmdletError as exc:
             if CONSTRAINED not in exc.fqid and not exc.fqid.startswith(NOT_LISTED):
+                raise
+            if ntpath.basename(target).lower() == APPLICATION_HOST:
+                # Copying leaves a moment in which the file is half written, and all of IIS depends on this one.
+                exc.message = (
+                    "this session cannot replace the file in one step, which is needed where all of IIS depends on it; "
+                    "use a session in FullLanguage mode that is not a JEA endpoint, or remove the rule in IIS Manager"
+                )
                 raise
             # Copying over an existing file keeps its descriptor too, with a short window of torn reads (CMDLETS.md 2.1). The copy
             # beside it holds the same secrets, so it is protected in the same way.

@@ -97,12 +97,6 @@ def decode(xml: str | bytes) -> Any:
     return _guarded(root)
 
 
-def decode_all(xml: str | bytes) -> list[Any]:
-    """Return the objects of a whole document (``<Objs>``, as Export-Clixml writes it). Raises ClixmlError."""
-    root = _parse(xml)
-    return _decoded(root) if _tag(root) == "Objs" else [_guarded(root)]
-
-
 def _parse(xml: str | bytes) -> ET.Element:
     data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
     data = data.removeprefix(b"\xef\xbb\xbf")

@@ -277,8 +277,3 @@ def enforce_statement(statement: Statement, endpoint: str) -> tuple[Row, ...]:
             wanted = f"only takes the output of {row.follows}" if row.follows else "takes no output of another cmdlet"
             raise CmdletNotAllowed(f"The cmdlet {row.cmdlet} {wanted}, so nothing was sent.", cmdlet=row.cmdlet)
     return rows
-
-
-def is_change(statement: Statement) -> bool:
-    """Tell whether a statement changes the server."""
-    return any(enforce(call).effect == CHANGES for call in statement)

@@ -174,6 +174,11 @@ def _mitigations(
 ) -> None:
     label = str(host.get("host"))
     wishes = ids(desired.get("mitigations"))
+    for verdict in (as_dict(value) for value in as_list(seen.get("mitigations"))):
+        identifier, state = str(verdict.get("id")), verdict.get("state")
+        if identifier.casefold().startswith("local-") and state not in ("absent", "unsupported") and not wants(wishes, identifier):
+            text = f"{identifier} is on this server, and nothing says whether it is wanted."
+            unknown.append(_item("mitigation", label, name, identifier, "unknown", None, state, text))
     if not wishes:
         return
     if not seen:

@@ -124,8 +124,11 @@ def version_info(path: str) -> Statement:
     return (call("Get-ItemProperty", LiteralPath=[path], Name="VersionInfo"),)
 
 
-def observe(host: Session, exchange_site: str = "Default Web Site") -> Snapshot:
-    """Read the server. Raises CmdletError where the server will not say, ConnectionFailure where it is gone."""
+def observe(host: Session, exchange_site: str = "Default Web Site", sites: Sequence[str] = (), also: Sequence[str] = ()) -> Snapshot:
+    """Read the server: the configuration of the front end's site and of other ``sites``, and ``also`` files by their paths.
+
+    Raises CmdletError where the server will not say, ConnectionFailure where it is gone.
+    """
     windows = DEFAULT_WINDOWS
     first = _first(windows)
     answers = dict(zip(first, host.read(list(first.values()))))
@@ -142,16 +145,19 @@ def observe(host: Session, exchange_site: str = "Default Web Site") -> Snapshot:
     application_host = _file(answers["application_host"], application_host_path)
 
     problem: ConfigurationError | None = None
-    paths: Sequence[str] = ()
+    paths: list[str] = []
     if application_host.data is not None:
         try:
-            paths = iis.web_config_paths(application_host.data, environment, exchange_site)
+            for site in dict.fromkeys((exchange_site, *sites)):
+                paths += iis.web_config_paths(application_host.data, environment, site)
+                paths += iis.folder_paths(application_host.data, environment, site)
         except ConfigurationError as exc:
             problem = exc
     elif application_host.error:
         problem = ConfigurationError(f"{application_host_path}: {application_host.error}", file=application_host_path, line=None)
 
-    second = {path: content(path) for path in paths}
+    wanted = {path.lower(): path for path in (*paths, *also) if path.lower() != application_host_path.lower()}
+    second = {path: content(path) for path in wanted.values()}
     ex_setup = ntpath.join(exchange_path, "Bin", "ExSetup.exe") if exchange_path and setup is not None else None
     if ex_setup:
         second[ex_setup] = version_info(ex_setup)

@@ -148,6 +148,6 @@ class _Rollback:
                 raise one.problem
             for index, rules in removable(mitigation, one, configuration, self.site, False).items():
                 action = mitigation.rewrites[index]
-                inner.remove(mitigation, [rule for rule in rules if mitigation.names.maker(rule.name) == "us"], self.site or action.site, action.path)
+                inner.remove(mitigation, [rule for rule in rules if mitigation.names.maker(rule.name) == "us"], action.on(self.site), action.path)
         for change in inner.files.values():
             changes.restore(change.draft.file, change.after)

@@ -24,6 +24,12 @@ options:
       - If not set, this module opens one session to Exchange itself. Exchange limits those sessions per user, so hand the value
         over when there is more than one server.
     type: dict
+  feed:
+    description:
+      - The value RV(exchange.mitigation.feed#module:feed) of an M(exchange.mitigation.feed) task.
+      - With a document of the trust domain V(local) its mitigations get a verdict, too. Without it, a local mitigation whose rules are on
+        the server is shown as V(unknown).
+    type: dict
   identity:
     description:
       - Name or FQDN of the server in the organization.
@@ -71,6 +77,11 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: state.server.mitigations | selectattr('needed', 'eq', 'yes') | rejectattr('state', 'eq', 'applied') | length == 0
     fail_msg: A mitigation that this build needs is not applied.
+
+- name: Judge the mitigations of a local document, too
+  exchange.mitigation.server_info:
+    organization: "{{ organization.organization }}"
+    feed: "{{ local.feed }}"
 
 - name: Look at a server whose Exchange site has another name
   exchange.mitigation.server_info:
@@ -288,12 +299,15 @@ server:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import server_facts, survey
+from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle import load_feed
+from ansible_collections.exchange.mitigation.plugins.module_utils._local import LocalDocument
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS, HOST_OPTIONS
 
 SPEC = dict(
     argument_spec=dict(
         organization=dict(type="dict"),
+        feed=dict(type="dict"),
         identity=dict(type="str"),
         site=dict(type="str", default="Default Web Site"),
         **EXCHANGE_OPTIONS,
@@ -304,7 +318,9 @@ SPEC = dict(
 
 def run(task: Task) -> Decision:
     """Read the server; nothing is ever changed."""
-    return Decision({"server": server_facts(survey(task))})
+    document = load_feed(task.params["feed"]) if task.params["feed"] else None
+    local = document.definitions if isinstance(document, LocalDocument) else ()
+    return Decision({"server": server_facts(survey(task, local), local)})
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def profile_lists() -> str:
     return _table(
         ("list", "what is in it"),
         (
-            ("``path``", _code(profile.PATHS)),
+            *((f"``path`` on the site *{site}*", _code(paths)) for site, paths in profile.SITES.items()),
             ("``answer``", _code(profile.ANSWERS) + ". ``abort`` drops the connection, a number is the status that is sent."),
             ("``header``", _code(profile.HEADERS)),
             (

@@ -20,13 +20,13 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
     ClixmlError,
     PSObject,
     decode,
-    decode_all,
     moment,
     plain,
     strings,
     text,
     unescape,
 )
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.clixml_samples import decode_all
 
 Recorded = Callable[[str], pathlib.Path]
 UTC = datetime.timezone.utc

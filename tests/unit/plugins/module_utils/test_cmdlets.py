@@ -17,7 +17,6 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets impor
     TABLE,
     enforce,
     enforce_statement,
-    is_change,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletNotAllowed
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, call
@@ -144,5 +143,5 @@ def test_a_refusal_never_repeats_the_value() -> None:
 
 
 def test_what_changes_and_what_does_not() -> None:
-    assert is_change((call("Get-Item", LiteralPath=PATH), call("ForEach-Object", MemberName="Replace", ArgumentList=["a", "b"])))
-    assert not is_change((call("Get-Item", LiteralPath=PATH),))
+    assert enforce(call("ForEach-Object", MemberName="Replace", ArgumentList=["a", "b"])).effect == CHANGES
+    assert enforce(call("Get-Item", LiteralPath=PATH)).effect == READS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _exchange
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, decode_all
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import (
     ORGANIZATION_SETTINGS,
@@ -29,6 +29,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._exchange impo
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, ErrorRecord, Statement
 from ansible_collections.exchange.mitigation.plugins.modules import organization, organization_info, server
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.clixml_samples import decode_all
 
 NOT_FOUND = ErrorRecord(
     "The operation couldn't be performed because object 'x' couldn't be found on 'dc1'.", "[Server=EX1] ABC,Get", "NotSpecified",
