@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
             if "http-500" in due:
                 raise soap.Fault(int(due["http-500"].options.get("code", 2150858752)))
             denied = next((name for name in ("quota", "session-budget") if name in due), "")
-            answer = wire.services[machine.name].handle(request, self.user, endpoint, self.client_address[0], self.trace, denied)
+            answer = wire.services[machine.name].handle(request, self.user, endpoint, self.client_address[0], self.trace, denied, self.logon.delegated)
         except soap.Fault as fault:
             status = 500
             answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)))
