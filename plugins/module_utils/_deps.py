@@ -95,6 +95,11 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def missing_library(name: str) -> MissingLibrary:
+    """Return what ``require`` raises where nothing of a library is installed."""
+    return _missing(LIBRARIES[name], None, "")
+
+
 def _missing(library: Library, found: str | None, cause: str) -> MissingLibrary:
     state = f"is version {found}, too old" if found else "is missing"
     needs = f" It also needs {library.system}." if library.system else ""

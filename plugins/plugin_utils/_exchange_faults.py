@@ -130,7 +130,8 @@ def is_address(host: str) -> bool:
 
 
 def _refused(exc: BaseException, general: ConnectionFailure) -> bool:
-    return general.reason in ("authentication_refused", "authentication_not_offered")
+    """Tell whether the logon failed; an ImportError is Negotiate that would have to be Kerberos and has no library for it."""
+    return general.reason in ("authentication_refused", "authentication_not_offered") or isinstance(exc, ImportError)
 
 
 def _schemes(offered: str | None) -> list[str]:

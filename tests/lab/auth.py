@@ -122,6 +122,8 @@ class Connection:
         self.user: str | None = None
         #: whether the server can log on elsewhere as this user: CredSSP, or Kerberos with a forwarded ticket
         self.delegated = False
+        #: NTLM, Kerberos, CredSSP or Basic, of the logon that stands
+        self.mechanism = ""
         self.reply: str | None = None
         self.protocol = SPNEGO
 
@@ -176,6 +178,7 @@ class Connection:
             raise Refused(self.challenge(), first=False)
         if not self._tls:
             raise Unencrypted
+        self.mechanism = "Basic"
         return known[0]
 
     def _negotiate(self, scheme: str, value: str) -> str:
@@ -189,19 +192,21 @@ class Connection:
         try:
             with self._credentials.current():
                 answer = self._ctx.step(token)
-        except (SpnegoError, ValueError, struct.error):
+        except (SpnegoError, ValueError, AttributeError, struct.error):  # AttributeError: pyspnego over a token that gssapi refused
             self.forget()
             raise Refused(self.challenge(), first=False) from None
         shown = {"kerberos": "Kerberos", "credssp": "CredSSP"}.get(scheme, "Negotiate")
         text = f"{shown} {base64.b64encode(answer).decode('ascii')}" if answer else None
         if not self._ctx.complete:
             raise Refused([text or shown], first=False)
-        known = self._users.get(_account(str(self._ctx.client_principal or "")))
+        principal = str(self._ctx.client_principal or "")
+        known = self._users.get(principal.lower()) or self._users.get(_account(principal))
         if known is None:
             self.forget()
             raise Refused(self.challenge(), first=False)
         self.user = known[0]
         self.delegated = scheme == "credssp" or bool(self._ctx.context_attr & spnego.ContextReq.delegate)
+        self.mechanism = "CredSSP" if scheme == "credssp" else {"ntlm": "NTLM", "kerberos": "Kerberos"}[str(self._ctx.negotiated_protocol)]
         self.reply = text
         return self.user
 

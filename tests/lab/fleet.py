@@ -76,6 +76,8 @@ class Fleet:
         self.roles = {ADMIN.lower(): cmdlets_exchange.ADMINISTRATOR, VIEWER.lower(): cmdlets_exchange.VIEWER}
         #: users whose RemotePowerShellEnabled is false
         self.no_remote_powershell: set[str] = set()
+        #: server, listener and mechanism of every logon
+        self.logons: list[tuple[str, str, str]] = []
         self.users = self._credentials()
         self.pki = Pki(self.state / "pki")
         self.feed = feed.Feed(self.pki, self.state / "feed", self.access_log.write, port=0 if port_base is None else port_base + 9)

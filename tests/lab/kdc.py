@@ -29,7 +29,7 @@ SERVICES = ("HTTP", "host")
 
 def missing() -> list[str]:
     """Return the programs that are not installed here."""
-    return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
+    return [name for name in PROGRAMS if program(name) is None]
 
 
 def principal(user: str) -> str:
@@ -77,7 +77,7 @@ class Kdc:
         requests += [f"ktadd -q -k {self.keytab} {service}/{host}" for host in self._hosts for service in SERVICES]
         self._tool("kadmin.local", "-r", REALM, said="\n".join(requests) + "\n")
         self._process = subprocess.Popen(
-            [*self._clock(), _program("krb5kdc"), "-n", "-r", REALM, "-P", str(self.folder / "kdc.pid")],
+            [*self._clock(), _installed("krb5kdc"), "-n", "-r", REALM, "-P", str(self.folder / "kdc.pid")],
             env=self._own(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log.open("ab"),
         )  # fmt: skip
         self._wait(port)
@@ -104,10 +104,14 @@ class Kdc:
         """Make a service principal whose key no server has: what a name registered on another account amounts to."""
         self._tool("kadmin.local", "-r", REALM, said=f"addprinc -randkey {name}\n")
 
+    def lock(self, user: str, locked: bool = True) -> None:
+        """Disable a user's account, or enable it again."""
+        self._tool("kadmin.local", "-r", REALM, said=f"modprinc {'-' if locked else '+'}allow_tix {principal(user)}\n")
+
     def ticket(self, user: str, cache: str | os.PathLike[str], lifetime: str = "10m", forwardable: bool = False) -> dict[str, str]:
         """Log a user on, as with kinit, and return the environment that has the ticket."""
         environment = self.environment(cache)
-        command = [_program("kinit"), "-l", lifetime, "-f" if forwardable else "-F", principal(user)]
+        command = [_installed("kinit"), "-l", lifetime, "-f" if forwardable else "-F", principal(user)]
         done = subprocess.run(
             command, env=os.environ | environment, input=self._users[user].encode() + b"\n", capture_output=True, check=False, timeout=30
         )
@@ -171,14 +175,11 @@ class Kdc:
     def _clock(self) -> list[str]:
         if not self.ahead:
             return []
-        program = shutil.which("faketime", path=_PATH)
-        if program is None:
-            raise LabRefusal("the program faketime is missing (Debian: faketime)")
-        return [program, "-f", f"+{self.ahead}s"]
+        return [_installed("faketime"), "-f", f"+{self.ahead}s"]
 
     def _tool(self, name: str, *arguments: str, said: str = "") -> None:
         done = subprocess.run(
-            [_program(name), *arguments], env=self._own(), input=said.encode(), capture_output=True, check=False, timeout=60
+            [_installed(name), *arguments], env=self._own(), input=said.encode(), capture_output=True, check=False, timeout=60
         )
         problem = done.stderr.decode(errors="replace")
         failed = [line for line in problem.splitlines() if line.startswith(("kadmin", "add_principal", "ktadd")) and "warning" not in line.lower()]
@@ -200,8 +201,16 @@ class Kdc:
         raise LabRefusal(f"the KDC did not start: {log}")
 
 
-def _program(name: str) -> str:
-    return shutil.which(name, path=_PATH) or name
+def program(name: str) -> str | None:
+    """Return the path of a program, None where it is not installed."""
+    return shutil.which(name, path=_PATH)
+
+
+def _installed(name: str) -> str:
+    found = program(name)
+    if found is None:
+        raise LabRefusal(f"the program {name} is missing")
+    return found
 
 
 def _free_port() -> int:
