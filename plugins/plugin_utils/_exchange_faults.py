@@ -37,6 +37,8 @@ KERBEROS: Mapping[int, str] = {
     156: "kerberos_realm_unreachable",  # KRB5_KDC_UNREACH
     195: "kerberos_no_ticket",  # KRB5_FCC_NOFILE
 }
+#: Exceptions of gssapi -> reason.
+CREDENTIALS: Mapping[str, str] = {"ExpiredCredentialsError": "kerberos_ticket_expired", "MissingCredentialsError": "kerberos_no_ticket"}
 _LIBRARIES = ("spnego", "gssapi", "krb5")
 
 #: WS-Management fault with which WinRM passes on a refusal of Exchange's own authorization.
@@ -66,7 +68,7 @@ def _reason(exc: BaseException, general: ConnectionFailure, arguments: Mapping[s
     """Return the code of the table, None where it has none, and a detail for its sentence."""
     number = kerberos_number(exc)
     if number is not None or general.reason == "kerberos_failed":
-        return _kerberos(number, arguments), _first_line(exc)
+        return _kerberos(number, exc, arguments), _first_line(exc)
     if _refused(exc, general):
         return _authentication(arguments, offered), ""
     text = _fault_text(exc)
@@ -83,8 +85,11 @@ def _reason(exc: BaseException, general: ConnectionFailure, arguments: Mapping[s
     return None, ""
 
 
-def _kerberos(number: int | None, arguments: Mapping[str, Any]) -> str:
+def _kerberos(number: int | None, exc: BaseException, arguments: Mapping[str, Any]) -> str:
     reason = KERBEROS.get(number, "kerberos_failed") if number is not None else "kerberos_failed"
+    if reason == "kerberos_failed":  # gssapi judges the credentials that it is asked for by itself, without a number
+        kinds = {type(cause).__name__ for cause in exceptions_of(exc)}
+        reason = next((code for kind, code in CREDENTIALS.items() if kind in kinds), reason)
     if reason in ("kerberos_user_unknown", "kerberos_no_ticket") and "\\" in str(arguments.get("username") or ""):
         return "kerberos_user_form"
     if reason == "kerberos_spn_unknown" and is_address(str(arguments.get("server", ""))):

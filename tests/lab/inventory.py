@@ -65,9 +65,9 @@ def connection(fleet: Fleet, machine: Any, index: int) -> dict[str, Any]:
 
 def with_kerberos(fleet: Fleet, machine: Any, found: dict[str, Any]) -> dict[str, Any]:
     """Return the variables of a host whose lab has a KDC: named by its FQDN, user as a principal, Exchange by its defaults."""
-    changed = {"ansible_host": machine.fqdn, "ansible_user": principal(fleet.admin), "exchange_mitigation_exchange_host": machine.fqdn}
+    changed: dict[str, Any] = {"ansible_host": machine.fqdn, "ansible_user": principal(fleet.admin), "exchange_mitigation_exchange_host": machine.fqdn}
     if found["ansible_connection"] == "winrm":
-        changed["ansible_winrm_transport"] = "kerberos"
+        changed |= {"ansible_winrm_transport": "kerberos", "ansible_winrm_kinit_env_vars": ["KRB5_CONFIG"]}
     else:
         changed["ansible_psrp_auth"] = "kerberos"
     return {name: value for name, value in (found | changed).items() if name != "exchange_mitigation_exchange_auth"}

@@ -23,8 +23,8 @@ REALM = "LAB.EXAMPLE"
 #: Debian keeps the daemons out of the path of ordinary users.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/mit/sbin", "/usr/kerberos/sbin"])
 PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit", "klist")
-#: The services that clients ask a ticket for at a Windows server: pywinrm HTTP, pypsrp HTTP or host.
-SERVICES = ("HTTP", "host")
+#: The services that clients ask a ticket for at a Windows server: pywinrm HTTP, Ansible's psrp plugin WSMAN, pypsrp by itself host.
+SERVICES = ("HTTP", "WSMAN", "host")
 
 
 def missing() -> list[str]:
