@@ -174,6 +174,8 @@ def _plugin(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
     message = _text(exc)
     if "credentials were rejected" in message or "failed to authenticate" in message:
         return "authentication_refused", "refused the credentials", "check user, password and authentication method", message
+    if message.startswith("Kerberos auth failure") or "kinit" in message:
+        return "kerberos_failed", "could not be authenticated to", "try kinit on this controller, and write the user as user@REALM", message
     if "timed out" in message:
         return "connection_timeout", "did not answer in time", "check address, port and firewall", message
     return "connection_failed", "could not be connected to", "check the connection options of the host", message

@@ -40,6 +40,7 @@ class SessionBudget:
         self.limit = limit
         self.most = 0
         self.opened = 0
+        self.refused = 0
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -48,6 +49,7 @@ class SessionBudget:
         with self._lock:
             used = self._used.get(user.lower(), 0)
             if used >= self.limit:
+                self.refused += 1
                 return False
             self._used[user.lower()] = used + 1
             self.opened += 1

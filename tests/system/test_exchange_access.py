@@ -14,8 +14,10 @@ import pytest
 from access import failing, printed, rows, working
 from ansible_collections.exchange.mitigation.plugins.module_utils import _deps
 from ansible_collections.exchange.mitigation.plugins.module_utils._access import ACCESS
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import call
 from guides import access_sentences
 from names.sitecustomize import resolve
+from session_live import exchange
 
 from lab.fleet import Fleet
 
@@ -29,10 +31,9 @@ def running() -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(running: Fleet) -> Iterator[Fleet]:
     running.access_log.clear()
-    roles, limit = dict(running.roles), running.sessions.limit
+    roles = dict(running.roles)
     yield running
     running.roles = roles
-    running.sessions.limit = limit
     running.no_remote_powershell.clear()
     for machine in running.machines:
         machine.exchange_requires_tls = False
@@ -119,10 +120,20 @@ def test_the_virtual_directory_is_gone(fleet: Fleet) -> None:
 
 
 def test_throttled(fleet: Fleet) -> None:
-    fleet.sessions.limit = 0
-    failure = failing(fleet, fleet.machines[0], **way(fleet))
-    assert printed(failure) == "throttled"
-    assert fleet.admin in failure.message
+    """The nineteenth session of a user is one too many, at any server; another user's is not."""
+    second = {"exchange_port": fleet.port(fleet.machines[1], "web_http")}
+    held = [exchange(fleet, fleet.machines[0]) for dummy in range(18)]
+    try:
+        for session in held:
+            session.read([(call("Get-OrganizationConfig"),)])
+        failure = failing(fleet, fleet.machines[0], **way(fleet, **second))
+        assert printed(failure) == "throttled"
+        assert fleet.admin in failure.message
+        other = {"exchange_username": fleet.viewer, "exchange_password": fleet.users[fleet.viewer]}
+        assert working(fleet, fleet.machines[0], **way(fleet, **second, **other)) == 2
+    finally:
+        for session in held:
+            session.close()
 
 
 def test_remote_powershell_disabled(fleet: Fleet) -> None:
