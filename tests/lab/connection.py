@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         listener = self.server
         if self.logon.user is not None:
             return False
-        iis = getattr(listener.machine, "iis", None)
+        iis: Any = getattr(listener.machine, "iis", None)
         if hasattr(iis, "applications") and not any(app.path.lower() == "/powershell" for app in iis.applications()):
             self._answer(404, b"", {})
         elif getattr(listener.machine, "exchange_requires_tls", False) and not listener.tls:

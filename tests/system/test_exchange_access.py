@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 from access import failing, printed, rows, working
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.exchange.mitigation.plugins.module_utils import _deps
 from ansible_collections.exchange.mitigation.plugins.module_utils._access import ACCESS
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import call
+from ansible_collections.exchange.mitigation.plugins.modules import server, server_info
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._controller import ActionTask
 from guides import access_sentences
 from names.sitecustomize import resolve
-from session_live import exchange
+from session_live import connection, exchange
 
 from lab.fleet import Fleet
 
@@ -171,6 +174,33 @@ def test_the_snapin_over_credssp(fleet: Fleet) -> None:
     assert working(fleet, fleet.machines[0], "psrp", {"auth": "credssp"}, exchange_access="snapin") == 2
     assert {mechanism for dummy, listener, mechanism in fleet.logons[before:]} == {"CredSSP"}
     assert fleet.access_log.select(action="Create", endpoint="web_http", status=200) == [], "a session at Exchange's endpoint was opened"
+
+
+@pytest.mark.parametrize("kind", ["winrm", "psrp"])
+def test_modules_work_through_the_snapin(fleet: Fleet, kind: str) -> None:
+    """Cmdlets of the host and of Exchange in one runspace; a change is made and read back, without a session at Exchange's endpoint."""
+    host = fleet.machines[0]
+    host.auth = {"wsman_http": ("negotiate", "ntlm", "credssp")}
+    way_in = {"transport": ["credssp"]} if kind == "winrm" else {"auth": "credssp"}
+    for module, options, expected in (
+        (server_info, {}, False),
+        (server, {"identity": "EX1", "mitigations_blocked": {"add": ["M9"]}}, True),
+        (server, {"identity": "EX1", "mitigations_blocked": {"add": ["M9"]}}, False),
+        (server, {"identity": "EX1", "mitigations_blocked": {"set": []}}, True),
+    ):
+        validated = ArgumentSpecValidator(**module.SPEC).validate(options | {"exchange_access": "snapin"})
+        assert not validated.error_messages
+        task = ActionTask(validated.validated_parameters, connection(fleet, host, kind, False, **way_in), host.name, set())
+        try:
+            decision = module.run(task)
+            assert decision.failure is None and decision.changed is expected
+            if decision.effect is not None:
+                decision.effect()
+        finally:
+            task.close()
+    created = fleet.access_log.select(action="Create", status=200)
+    assert [record["endpoint"] for record in created] == ["wsman_http"] * 4
+    assert [ran.endpoint for ran in fleet.access_log.calls if ran.cmdlet == "Set-ExchangeServer"] == ["host"] * 2
 
 
 def test_no_snapin(fleet: Fleet) -> None:
