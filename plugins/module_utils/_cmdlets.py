@@ -190,6 +190,10 @@ _ROWS = (
         mandatory=("Uri", "UseBasicParsing", "TimeoutSec")),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
+    # Brings Exchange's cmdlets into a runspace of the host (exchange_access: snapin).
+    Row("Add-PSSnapin", {"Name": one_of("Microsoft.Exchange.Management.PowerShell.SnapIn")}, HOST, READS,
+        "a logon that Active Directory takes (CredSSP or Kerberos delegation), read access to Exchange's configuration there; never under JEA",
+        "CMDLETS.md 9, FACTS.md 8", mandatory=("Name",)),
     Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",
         mandatory=("InputObject",)),
     # Of url_rewrite, service and event_info (CMDLETS.md 1, 4, 6, 7, 8).

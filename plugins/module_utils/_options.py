@@ -14,6 +14,7 @@ from typing import Any
 
 #: How to reach Exchange's own endpoint (fragment ``exchange``).
 EXCHANGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "exchange_access": {"type": "str", "choices": ["remote", "snapin"]},
     "exchange_host": {"type": "str"},
     "exchange_port": {"type": "int"},
     "exchange_scheme": {"type": "str", "choices": ["http", "https"]},

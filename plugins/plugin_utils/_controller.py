@@ -25,7 +25,7 @@ from ansible.utils.display import Display
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session, snapin_session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
 
 MODULES = "ansible_collections.exchange.mitigation.plugins.modules."
@@ -48,20 +48,28 @@ class ActionTask:
         self._secrets = secrets
         self._host: PsrpSession | None = None
         self._exchange: PsrpSession | None = None
+        self._snapin: Session | None = None
 
     @property
     def host(self) -> Session:
         """The Windows endpoint of the task's own connection."""
-        if self._host is None:
-            self._host = host_session(self._connection, self.params)
-        return self._host
+        return self._windows()
 
     @property
     def exchange(self) -> Session:
-        """The Exchange endpoint."""
+        """The Exchange endpoint, or the snap-in within the host's own session."""
+        if self.params.get("exchange_access") == "snapin":
+            if self._snapin is None:
+                self._snapin = snapin_session(self._connection, self._windows())
+            return self._snapin
         if self._exchange is None:
             self._exchange = exchange_session(self._connection, self.params)
         return self._exchange
+
+    def _windows(self) -> PsrpSession:
+        if self._host is None:
+            self._host = host_session(self._connection, self.params)
+        return self._host
 
     def now(self) -> datetime.datetime:
         """The current time, aware, UTC."""

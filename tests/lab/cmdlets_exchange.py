@@ -24,6 +24,14 @@ _ALLOWED = {
     VIEWER: {"get-organizationconfig", "get-exchangeserver"},
 }
 
+#: What a cmdlet of the snap-in says where the logon of its session cannot be handed on to a domain controller.
+NO_BIND_EXCEPTION = "Microsoft.Exchange.Data.Directory.ADOperationException"
+NO_BIND = (
+    "Active Directory operation failed on {0}. This error is not retriable. Additional information: In order to perform this operation "
+    "a successful bind must be completed on the connection. Active directory response: 000004DC: LdapErr: DSID-0C0909AF, comment: "
+    "In order to perform this operation a successful bind must be completed on the connection., data 0, v3839"
+)
+
 _CONFIRMATION = {"Confirm": Parameter("switch"), "WhatIf": Parameter("switch")}
 _CONTROLLER = {"DomainController": Parameter("string")}
 
@@ -53,7 +61,10 @@ class _Call:
         self.name = name
         self.activity = activity
         user = str(getattr(invocation.session, "user", ""))
-        if not visible(self.fleet, user, name):
+        local = getattr(invocation.session, "endpoint", "exchange") == "host"  # the snap-in: no roles, but a way to Active Directory of one's own
+        if local and not getattr(invocation.session, "delegated", False):
+            raise Terminating(self.error(NO_BIND.format(self.organization.controller_of(self.machine.name)), "ADOperationException", NO_BIND_EXCEPTION))
+        if not local and not visible(self.fleet, user, name):
             raise Terminating(
                 ErrorInfo(
                     f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. "

@@ -93,6 +93,8 @@ class Machine:
         self.users: dict[str, str] = {}
         self.address = "127.0.0.1"
         self.language_mode = "FullLanguage"
+        #: whether sslFlags of /PowerShell has Ssl
+        self.exchange_requires_tls = False
 
     # -- identity ------------------------------------------------------------------------------------------------------
 

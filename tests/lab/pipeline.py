@@ -47,6 +47,8 @@ class Runspace:
         self.variables: dict[str, Any] = {}
         #: the URL of the endpoint as the client wrote it, with its query (serializationLevel)
         self.url = ""
+        #: whether this session can log on elsewhere as its user
+        self.delegated = False
         self.stopping = threading.Event()
 
     def find(self, name: str) -> Definition | None:

@@ -28,6 +28,8 @@ SHELLS_PER_USER = 30
 COMMANDS_PER_SHELL = 1000
 MAX_IDLE = 7200.0
 UNKNOWN = 2150858843
+#: How WinRM passes on that Exchange's own authorization refused (as a signed number -2144108477).
+EXCHANGE_DENIED = 2150858819
 _counting = threading.Lock()
 
 
@@ -38,6 +40,7 @@ class SessionBudget:
         self.limit = limit
         self.most = 0
         self.opened = 0
+        self.refused = 0
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -46,6 +49,7 @@ class SessionBudget:
         with self._lock:
             used = self._used.get(user.lower(), 0)
             if used >= self.limit:
+                self.refused += 1
                 return False
             self._used[user.lower()] = used + 1
             self.opened += 1
@@ -122,13 +126,13 @@ class ShellService:
 
     # What the server asks
 
-    def handle(self, request: soap.Request, user: str, endpoint: str, client: str, trace: Trace, denied: str = "") -> bytes:
+    def handle(self, request: soap.Request, user: str, endpoint: str, client: str, trace: Trace, denied: str = "", delegated: bool = False) -> bytes:
         """Do what a request asks and return the response envelope; raises soap.Fault. ``denied`` names an armed quota fault."""
         trace.action = request.action
         if request.timeout < 0:
             raise soap.Fault(2150858767)
         if request.action == "Create":
-            return soap.response(request, self._create(request, user, endpoint, client, denied))
+            return soap.response(request, self._create(request, user, endpoint, client, denied, delegated))
         if request.action == "Get" and request.resource_uri == soap.CONFIG_URI:
             return soap.response(request, soap.config_body())
         if request.action in ("Disconnect", "Reconnect", "Connect") or request.action not in soap.ACTIONS.values():
@@ -191,8 +195,10 @@ class ShellService:
         if shell.endpoint == "exchange":
             self.fleet.sessions.release(shell.owner)
 
-    def _create(self, request: soap.Request, user: str, endpoint: str, client: str, denied: str) -> str:
+    def _create(self, request: soap.Request, user: str, endpoint: str, client: str, denied: str, delegated: bool) -> str:
         self._expire()
+        if endpoint == "exchange":
+            self._authorize(user)
         mode = self._language(request.resource_uri, endpoint)
         powershell = mode is not None
         given = str(request.body.get("ShellId") or "") if request.body is not None else ""
@@ -209,6 +215,7 @@ class ShellService:
         if powershell:
             shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, str(mode))
             shell.runspace.url = request.to
+            shell.runspace.delegated = delegated
             shell.pool = Pool(restricted=endpoint == "host" and mode == "NoLanguage")
             opening = request.text("ps:creationXml")
             if not opening:
@@ -230,6 +237,18 @@ class ShellService:
             f"<w:ResourceURI>{escape(request.resource_uri)}</w:ResourceURI><w:SelectorSet>"
             f'<w:Selector Name="ShellId">{shell.shell_id}</w:Selector></w:SelectorSet></a:ReferenceParameters></x:ResourceCreated>' + shell.describe(powershell)
         )
+
+    def _authorize(self, user: str) -> None:
+        """Refuse who may not use Exchange's remote PowerShell at all; raises the fault."""
+        known = user.lower()
+        name = f"lab.example/Users/{user.rpartition(chr(92))[2]}"
+        if known in {item.lower() for item in getattr(self.fleet, "no_remote_powershell", ())}:
+            stamp = f"[Server={self.machine.name},RequestId={uuid.uuid4()},TimeStamp=11/1/2026 3:15:00 AM] "
+            raise soap.Fault(EXCHANGE_DENIED, f"{stamp}Access is denied. ")
+        roles = getattr(self.fleet, "roles", None)
+        if roles is not None and known not in roles:
+            failure = f"[AuthZRequestId={uuid.uuid4()}][FailureCategory=AuthZ-CmdletAccessDeniedException] "
+            raise soap.Fault(EXCHANGE_DENIED, f'{failure}The user "{name}" isn\'t assigned to any management roles. ')
 
     def _language(self, uri: str, endpoint: str) -> str | None:
         """Return the language mode of a session configuration, None for the command shell; raises the fault of an unknown URI."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import platform
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.exchange.mitigation.plugins.module_utils import _access, _deps, _reasons
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
-from ansible_collections.exchange.mitigation.plugins.module_utils import _reasons
 
 GUIDES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "docsite" / "rst"
 _BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n(?:   :caption: ([^\n]+)\n)?\n((?:   [^\n]*\n|\n)+)", re.MULTILINE)
@@ -85,8 +86,32 @@ def profile_lists() -> str:
     )
 
 
+#: What stands in the table of Exchange access for what differs from case to case.
+PLACES = {"user": "USER", "host": "NAME", "auth": "METHOD", "offered": "METHODS", "detail": "DETAIL"}
+
+
+def access_sentences() -> dict[str, str]:
+    """Return the sentence of every failure of Exchange access by its code, with PLACES and SERVER, PYTHON, VERSION."""
+    missing = str(_deps.missing_library("gssapi")).replace(sys.executable, "PYTHON").replace(platform.python_version(), "VERSION")
+    return {"missing_library": missing} | {code: row.sentence("SERVER", **PLACES) for code, row in _access.ACCESS.items()}
+
+
+def access() -> str:
+    """Return the tables of Exchange access."""
+    sentences = access_sentences()
+    parts = (
+        ("On the way to Exchange's own endpoint:", ("missing_library", *_access.REMOTE)),
+        ("With the snap-in on the server:", tuple(_access.SNAPIN)),
+    )
+    tables = (
+        head + "\n\n" + _table(("``reason``", "the sentence"), ((f"``{code}``", sentences[code].replace("\\", "\\\\")) for code in codes))
+        for head, codes in parts
+    )
+    return "\n".join(tables)
+
+
 #: What the code writes, by the name in the guide's markers.
-GENERATED = {"reasons": reasons, "profile": profile_lists}
+GENERATED = {"reasons": reasons, "profile": profile_lists, "access": access}
 
 
 def filled(text: str) -> str:
