@@ -13,8 +13,8 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import TYPES
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import cell
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import TYPES
 
 COLUMNS = (
     "Server", "ID", "Type", "Description", "Status",

@@ -16,9 +16,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import BUCKETS, CELLS, TYPES, count, em_words
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_style import SIGNS, TONE_OF_BUCKET, style
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import markup
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import BUCKETS, CELLS, TYPES, count, em_words
 
 #: Up to so many servers the fleet is drawn as named tiles, and every server's evidence stands open.
 NAMED = 40

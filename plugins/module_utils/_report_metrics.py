@@ -13,8 +13,8 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import BUCKETS
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import label
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import BUCKETS
 
 _PREFIX = "exchange_mitigation_"
 Sample = tuple[Mapping[str, Any], float]
