@@ -30,6 +30,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._report_words 
     cell_of,
     count,
     em_words,
+    natural,
 )
 
 #: Version of the shape that ``build`` returns and ``report.json`` holds.
@@ -171,17 +172,7 @@ def _columns(hosts: Sequence[Mapping[str, Any]], feed: Mapping[str, Any]) -> lis
             match["description"] = match["description"] or entry.get("description")
         elif entry.get("kind") != "none":
             columns.append({"id": str(entry.get("id")), "cve": None, "kind": entry.get("kind"), "description": entry.get("description")})
-    return sorted(columns, key=lambda column: _natural(column["id"]))
-
-
-def _natural(identifier: str) -> tuple[Any, ...]:
-    """Sort M2 before M10 and M2.1 behind M2."""
-    parts: list[Any] = []
-    for part in identifier.replace("-", ".").split("."):
-        head = part.rstrip("0123456789")
-        digits = part[len(head):]
-        parts.append((head.casefold(), int(digits[:9]) if digits.isascii() and digits.isdigit() else -1))
-    return tuple(parts)
+    return sorted(columns, key=lambda column: natural(column["id"]))
 
 
 def _column(column: dict[str, Any], servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -53,7 +53,12 @@ def changes(report: Mapping[str, Any], previous: Any) -> dict[str, Any]:
 
 def _keys(items: Any) -> dict[_Key, dict[str, Any]]:
     """Return items by what they are about; the values may change without making it another difference."""
-    return {(str(item.get("scope")), str(item.get("host") or ""), str(item.get("setting"))): item for item in map(as_dict, as_list(items))}
+    return {item_key(item): item for item in map(as_dict, as_list(items))}
+
+
+def item_key(item: Mapping[str, Any]) -> _Key:
+    """Return what an item of drift is about."""
+    return (str(item.get("scope")), str(item.get("host") or ""), str(item.get("setting")))
 
 
 def _readable(key: _Key, servers: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> bool:

@@ -99,3 +99,13 @@ def em_words(server: Mapping[str, Any]) -> str:
 def count(number: int, noun: str = "server") -> str:
     """Return a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def natural(identifier: str) -> tuple[Any, ...]:
+    """Return a key that sorts M2 before M10, M2.1 behind M2, and EX2 before EX10."""
+    parts: list[Any] = []
+    for part in identifier.replace("-", ".").split("."):
+        head = part.rstrip("0123456789")
+        digits = part[len(head):]
+        parts.append((head.casefold(), int(digits[:9]) if digits.isascii() and digits.isdigit() else -1))
+    return tuple(parts)
