@@ -9,6 +9,7 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -34,3 +35,12 @@ def report_of(value: Any, name: str) -> dict[str, Any]:
 def untrusted(value: Any) -> Any:
     """Return a value marked so that nothing in it is ever templated: it holds text of servers and feeds."""
     return wrap_var(value)
+
+
+def renderer(name: str, render: Callable[[Mapping[str, Any]], str]) -> Callable[[Any], Any]:
+    """Return the filter of this name that renders the report."""
+
+    def apply(report: Any) -> Any:
+        return untrusted(render(report_of(report, name)))
+
+    return apply
