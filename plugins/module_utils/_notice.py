@@ -123,6 +123,17 @@ def remember(news: News, at: str) -> dict[str, Entry]:
     return entries
 
 
+def with_states(outcomes: Mapping[str, Any] | None, states: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the outcomes, and for a host that a rollout knows as failed for another reason this failure."""
+    found = {host: as_dict(result) for host, result in as_dict(outcomes).items()}
+    for host, state in ((host, as_dict(state)) for host, state in as_dict(states).items()):
+        result = found.get(host, {})
+        if state.get("state") in ("failed", "unreachable", "refused") and not (result.get("failed") or result.get("unreachable")):
+            failure = {"reason": state.get("reason"), "msg": state.get("msg"), "unreachable" if state["state"] == "unreachable" else "failed": True}
+            found[host] = {**result, **failure, "skipped": False}
+    return found
+
+
 def _path(*parts: Any) -> str:
     """Return parts as one name that no other parts have."""
     return "/".join(quote(str(part), safe="") for part in parts)

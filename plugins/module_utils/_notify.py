@@ -132,7 +132,7 @@ def decide(task: Task, environment: Mapping[str, str]) -> Decision:
     """Return what there is to tell; the effect tells it."""
     params = task.params
     channels = _channels(params)
-    seen = _notice.observe(params["feed"], params["outcomes"], params["report"])
+    seen = _notice.observe(params["feed"], _notice.with_states(params["outcomes"], params["states"]), params["report"])
     state_dir = params["state_dir"] or default_state_dir(environment)
     told = [Told(state_dir, channel.name, 4 * channel.timeout) for channel in channels]
     for warning in told[0].prepare():

@@ -121,6 +121,11 @@ options:
     description:
       - By the name of the host, the result of M(exchange.mitigation.mitigation), for what was applied or failed. Empty for a host without one.
     type: dict
+  states:
+    description:
+      - By the name of the host, how it came out of a rollout, with C(state), C(reason) and C(msg). A host that failed before O(outcomes) has anything
+        of it is told as failed. Empty for a host without one.
+    type: dict
   report:
     description:
       - What P(exchange.mitigation.report_rows#filter) returned, for what differs and what is due for cleanup.
@@ -341,6 +346,7 @@ SPEC = dict(
         ),
         feed=dict(type="dict"),
         outcomes=dict(type="dict"),
+        states=dict(type="dict"),
         report=dict(type="dict"),
         events=dict(type="list", elements="str", choices=list(_notice.KINDS), default=list(_notice.KINDS)),
         report_file=dict(type="path"),

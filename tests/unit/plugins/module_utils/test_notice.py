@@ -142,6 +142,14 @@ def test_a_refusal_applies_nothing_although_its_verdicts_are_of_the_plan() -> No
     assert [event.kind for event in observe(outcomes={"ex1": refused}).events] == ["failed"]
 
 
+def test_a_host_that_failed_before_the_mitigation_is_told_as_failed() -> None:
+    states = {"ex1": {"state": "failed", "reason": "cmdlet_failed", "msg": "no"}, "ex2": {"state": "done"}, "ex3": {"state": "unreachable", "msg": "x"}}
+    seen = observe(outcomes=_notice.with_states({"ex1": {}, "ex2": outcome()}, states))
+    assert [(event.host, event.reason) for event in seen.events] == [("ex1", "cmdlet_failed"), ("ex3", "unreachable")]
+    failed = {"ex1": {"failed": True, "reason": "section_locked", "msg": ""}}
+    assert [event.reason for event in observe(outcomes=_notice.with_states(failed, states)).events] == ["section_locked", "unreachable"]
+
+
 def test_hosts_that_were_not_run_or_skipped_tell_nothing() -> None:
     assert observe(outcomes={"ex1": {}, "ex2": {"skipped": True, "changed": False}}) == _notice.Observation((), frozenset())
 
