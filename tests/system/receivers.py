@@ -41,7 +41,8 @@ class Mailbox:
         """Keep a mail."""
         if self.answer.startswith("250"):
             self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
-            self.envelopes.append((envelope.mail_from, list(envelope.rcpt_tos), server.transport.get_extra_info("ssl_object") is not None, bool(session.authenticated)))
+            secure = server.transport.get_extra_info("ssl_object") is not None
+            self.envelopes.append((envelope.mail_from, list(envelope.rcpt_tos), secure, bool(session.authenticated)))
         return self.answer
 
 

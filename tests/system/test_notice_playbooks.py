@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from lab_task import contents, put_back
+from receivers import PASSWORD, USER, body, smtp, web
 
 from playbooks import ROOT, play
-from receivers import PASSWORD, USER, body, smtp, web
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH")
 WANTED = {"exchange_mitigation_organization_enabled": True, "exchange_mitigation_when_em_active": "take_over"}

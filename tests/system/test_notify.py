@@ -17,7 +17,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.exchange.mitigation.plugins.module_utils import _notice_send
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import DeliveryError, InvalidInput, MitigationError
 from ansible_collections.exchange.mitigation.plugins.modules import notify
-
 from receivers import PASSWORD, USER, body, smtp, web
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _drift, _notice, _notice_text, _report
 from ansible_collections.exchange.mitigation.plugins.module_utils._notice import Entry, Event, News, observe, remember, settle
-
 from report_samples import FEED, result, verdict
 
 ORGANIZATION = {"name": "Example", "mitigations_enabled": True, "servers": []}
@@ -200,9 +199,8 @@ def test_foreign_text_is_only_ever_text(hostile: str) -> None:
     seen = observe({"feed": {"domain": "microsoft"}, "mitigations": [{"id": hostile, "description": hostile, "supported": False, "kind": None}]})
     notice = _notice_text.Notice(seen.events, NOW, hostile, None, hostile, (hostile,))
     message = _notice_text.mail(notice, "a@example.com", ["b@example.com"], "[x]")
-    assert sorted(message.keys()) == sorted(
-        ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"]
-    )
+    own = {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress"}
+    assert set(message.keys()) == own | {"MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
     message.as_bytes()
     for kind in ("teams", "slack", "json"):
         post = json.loads(_notice_text.payload(kind, notice))
