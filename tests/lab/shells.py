@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 from psrpcore import PSRPCoreError
 
-from lab import soap
+from lab import jea, soap
 from lab.kernel import ErrorInfo, LabRefusal
 from lab.pipeline import Runner, Runspace, refuse, statements_of, static_view
 from lab.psrp import Pipeline, Pool
@@ -119,6 +119,7 @@ class ShellService:
         self.machine = machine
         self.shells: dict[str, Shell] = {}
         self._lock = threading.RLock()
+        self._offered = jea.endpoints()
 
     # What the server asks
 
@@ -191,8 +192,9 @@ class ShellService:
 
     def _create(self, request: soap.Request, user: str, endpoint: str, client: str, denied: str) -> str:
         self._expire()
-        mode = self._language(request.resource_uri, endpoint)
-        powershell = mode is not None
+        found = self._language(request.resource_uri, endpoint)
+        mode = found.language_mode if found is not None else None
+        powershell = found is not None
         given = str(request.body.get("ShellId") or "") if request.body is not None else ""
         asked = request.text("rsp:IdleTimeOut")
         shell = Shell(
@@ -204,8 +206,8 @@ class ShellService:
             idle=min(soap.duration(asked, MAX_IDLE), 43200.0) if asked else MAX_IDLE,
             streams=(request.text("rsp:InputStreams", "stdin"), request.text("rsp:OutputStreams", "stdout stderr")),
         )
-        if powershell:
-            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, str(mode))
+        if found is not None:
+            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, found.language_mode, found.capability)
             shell.runspace.url = request.to
             shell.pool = Pool(restricted=endpoint == "host" and mode == "NoLanguage")
             opening = request.text("ps:creationXml")
@@ -229,18 +231,20 @@ class ShellService:
             f'<w:Selector Name="ShellId">{shell.shell_id}</w:Selector></w:SelectorSet></a:ReferenceParameters></x:ResourceCreated>' + shell.describe(powershell)
         )
 
-    def _language(self, uri: str, endpoint: str) -> str | None:
-        """Return the language mode of a session configuration, None for the command shell; raises the fault of an unknown URI."""
+    def _language(self, uri: str, endpoint: str) -> jea.Endpoint | None:
+        """Return the session configuration, None for the command shell; raises the fault of an unknown URI."""
         name = uri[len(soap.POWERSHELL_URI) :] if uri.startswith(soap.POWERSHELL_URI) else ""
         if endpoint == "exchange" and name.lower() == "microsoft.exchange":
-            return "NoLanguage"
+            return jea.Endpoint(name, "NoLanguage")
         if endpoint == "host" and uri == soap.CMD_URI:
             return None
         if endpoint == "host" and name:
             default = {"Microsoft.PowerShell": getattr(self.machine, "language_mode", "FullLanguage")}
             for known, mode in (getattr(self.machine, "configurations", None) or default).items():
                 if known.lower() == name.lower():
-                    return str(mode)
+                    return jea.Endpoint(known, str(mode))
+            if name.lower() in self._offered:
+                return self._offered[name.lower()]
         raise soap.Fault(2150858811)
 
     # Actions: each returns the body of the response
