@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import lab_task
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import host_session
-from session_live import connection
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
+from session_live import connection, exchange
 
 
-def run(module: Any, fleet: Any, machine: Any, options: dict[str, Any], configuration: str, kind: str = "winrm", check: bool = False) -> dict[str, Any]:
-    """Run a module through a configuration and return its result; exceptions pass."""
+def session(fleet: Any, machine: Any, configuration: str, kind: str = "winrm") -> PsrpSession:
+    """Return a session to a configuration of the host."""
     if kind == "psrp":
-        plugin = connection(fleet, machine, "psrp", False, configuration_name=configuration)
-        session = host_session(plugin, {})
-    else:
-        session = host_session(connection(fleet, machine, "winrm", False), {"host_configuration_name": configuration})
-    given = lab_task.host
-    lab_task.host = lambda *dummy: session
-    try:
+        return host_session(connection(fleet, machine, "psrp", False, configuration_name=configuration), {})
+    return host_session(connection(fleet, machine, "winrm", False), {"host_configuration_name": configuration})
+
+
+def run(
+    module: Any, fleet: Any, machine: Any, options: dict[str, Any], configuration: str, kind: str = "winrm", check: bool = False, viewer: bool = False
+) -> dict[str, Any]:
+    """Run a module through a configuration and return its result; exceptions pass. ``viewer``: as the View-Only user at Exchange."""
+    user = {"exchange_username": fleet.viewer, "exchange_password": fleet.users[fleet.viewer]} if viewer else {}
+    with (
+        mock.patch.object(lab_task, "host", lambda *dummy: session(fleet, machine, configuration, kind)),
+        mock.patch.object(lab_task, "exchange", lambda *dummy: exchange(fleet, machine, False, **user)),
+    ):
         return lab_task.run(module, fleet, machine, options, check)
-    finally:
-        lab_task.host = given
