@@ -35,10 +35,12 @@ _NAME = r'(?![. ]+(?:\\|$))[^\\/:*?"<>|\x00-\x1f]+'
 _SERVED = rf"(?:inetpub\\wwwroot|FrontEnd\\HttpProxy|ClientAccess)\\(?:{_NAME}\\)*"
 _ANY = rf"[A-Z]:\\(?:{_NAME}\\)*"
 _BESIDE = r"\.[0-9a-f]{8}\.(?:new|before)"
+#: ``$`` also matches before a last line break.
+_END = r"(?!\n)"
 _HOST_FILE = r"System32\\inetsrv\\config\\applicationHost"
-CONFIGURATION = rf"{_ANY}(?:{_HOST_FILE}(?:{_BESIDE})?\.config|{_SERVED}{_NAME}\.config)"
+CONFIGURATION = rf"{_ANY}(?:{_HOST_FILE}(?:{_BESIDE})?\.config|{_SERVED}{_NAME}\.config){_END}"
 #: What the writer puts beside a file: the new bytes, and the bytes before.
-BESIDE = rf"{_ANY}(?:{_HOST_FILE}|{_SERVED}{_NAME}){_BESIDE}\.config"
+BESIDE = rf"{_ANY}(?:{_HOST_FILE}|{_SERVED}{_NAME}){_BESIDE}\.config{_END}"
 _LOGS = rf"{_ANY}Logging\\MitigationService"
 _VERSIONS = rf"{_ANY}(?:Bin\\ExSetup\.exe|System32\\inetsrv\\rewrite\.dll)"
 _KEYS = r"HKLM:\\SOFTWARE\\Microsoft\\(?:ExchangeServer\\v15\\(?:Setup|EdgeTransportRole)|IIS Extensions\\URL Rewrite)"
@@ -61,7 +63,7 @@ class Narrow:
 #: What both capabilities offer.
 READS: Mapping[str, Narrow] = {
     "Get-Content": Narrow({
-        "LiteralPath": rf"{CONFIGURATION}|{_LOGS}\\{_NAME}\.log", "Encoding": "Byte|UTF8", "Raw": None, "Tail": None, "ReadCount": None,
+        "LiteralPath": rf"{CONFIGURATION}|{_LOGS}\\{_NAME}\.log{_END}", "Encoding": "Byte|UTF8", "Raw": None, "Tail": None, "ReadCount": None,
     }),
     "Get-Acl": Narrow({"LiteralPath": CONFIGURATION}),
     "Get-Item": Narrow({"LiteralPath": r"Env:(?:SystemDrive|windir|SystemRoot|ProgramFiles|ExchangeInstallPath)"}),
@@ -86,7 +88,7 @@ READS: Mapping[str, Narrow] = {
 WRITES: Mapping[str, Narrow] = {
     "Set-Content": Narrow({"LiteralPath": BESIDE, "Encoding": None, "Value": None}),
     "Copy-Item": Narrow({"LiteralPath": CONFIGURATION, "Destination": CONFIGURATION, "Force": None}),
-    "Rename-Item": Narrow({"LiteralPath": CONFIGURATION, "NewName": rf"{_NAME}\.config"}),
+    "Rename-Item": Narrow({"LiteralPath": CONFIGURATION, "NewName": rf"{_NAME}\.config{_END}"}),
     "Remove-Item": Narrow({"LiteralPath": BESIDE, "Force": None, "Confirm": None}),
     "Set-Acl": Narrow({"LiteralPath": BESIDE}, piped="AclObject"),
     "Set-Service": Narrow({"Name": None, "StartupType": None}),

@@ -8,12 +8,44 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, EXCHANGE, TABLE
 from ansible_collections.exchange.mitigation.plugins.module_utils._jea import NEVER, READER, READS, WRITER
 
 UNKNOWN_COMMAND = "CommandNotFoundException"
 UNKNOWN_PARAMETER = "NamedParameterNotFound"
 REFUSED_VALUE = "ParameterArgumentValidationError"
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """The least rights of a module: on the Windows server, the JEA endpoint that is enough instead, and at Exchange."""
+
+    windows: str
+    jea: str
+    exchange: str
+
+
+_NOTHING = "none"
+_ADMINISTRATOR = "local administrator"
+_VIEW = TABLE["Get-OrganizationConfig"].right
+_BOTH = f"check: ``{READER}``; run: ``{WRITER}``"
+
+MODULES: Mapping[str, Need] = {
+    "feed": Need("none, it works on the controller", _NOTHING, _NOTHING),
+    "organization_info": Need(_NOTHING, _NOTHING, _VIEW),
+    "server_info": Need(_ADMINISTRATOR, f"``{READER}``", f"{_VIEW}; none where ``organization`` is given"),
+    "event_info": Need(_ADMINISTRATOR, f"``{READER}``", _NOTHING),
+    "organization": Need(_NOTHING, _NOTHING, f"check: {_VIEW}; run: {TABLE['Set-OrganizationConfig'].right}"),
+    "server": Need(_NOTHING, _NOTHING, f"check: {_VIEW}; run: {TABLE['Set-ExchangeServer'].right}"),
+    "service": Need(_ADMINISTRATOR, _BOTH, _NOTHING),
+    "mitigation": Need(
+        _ADMINISTRATOR, _BOTH, f"{_VIEW}; where it blocks ids for Emergency Mitigation or lifts blocks: {TABLE['Set-ExchangeServer'].right}"
+    ),
+    "url_rewrite": Need(_ADMINISTRATOR, "none, it refuses", _NOTHING),
+}
 
 
 def lacking(cmdlet: str, endpoint: str, fqid: str, exception: str = "") -> str:

@@ -15,8 +15,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.exchange.mitigation.plugins.module_utils import _jea, _reasons, _rights
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
-from ansible_collections.exchange.mitigation.plugins.module_utils import _reasons
 
 GUIDES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "docsite" / "rst"
 _BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n(?:   :caption: ([^\n]+)\n)?\n((?:   [^\n]*\n|\n)+)", re.MULTILINE)
@@ -85,8 +85,23 @@ def profile_lists() -> str:
     )
 
 
+def rights() -> str:
+    """Return the table of least rights per module."""
+    head = ("module", "on the Windows server", "JEA endpoint", "role group of Exchange (management role)")
+    return _table(head, ((f"``{name}``", need.windows, need.jea, need.exchange) for name, need in _rights.MODULES.items()))
+
+
+def capabilities() -> str:
+    """Return the table of cmdlets that the JEA endpoints offer."""
+    rows = [
+        (f"``{name}``", _code([*narrow.parameters, *([narrow.piped] if narrow.piped else [])]), "both" if name in _jea.READS else "writer")
+        for name, narrow in _jea.offered(_jea.WRITER).items()
+    ]
+    return _table(("cmdlet", "parameters", "endpoint"), rows)
+
+
 #: What the code writes, by the name in the guide's markers.
-GENERATED = {"reasons": reasons, "profile": profile_lists}
+GENERATED = {"reasons": reasons, "profile": profile_lists, "rights": rights, "capabilities": capabilities}
 
 
 def filled(text: str) -> str:
