@@ -202,7 +202,8 @@ class Files:
             self._calls = bool(answer.objects)
         if self._calls:
             try:
-                self.host.change((call("Get-Item", LiteralPath=source, Force=True), call("ForEach-Object", MemberName="Replace", ArgumentList=[target, backup])))
+                replace = call("ForEach-Object", MemberName="Replace", ArgumentList=[target, backup])
+                self.host.change((call("Get-Item", LiteralPath=source, Force=True), replace))
                 return
             except CmdletError as exc:
                 if CONSTRAINED not in exc.fqid and not exc.fqid.startswith(NOT_LISTED):

@@ -69,6 +69,7 @@ SERVICES = Kind(
     pattern=EXCHANGE_NAME.pattern,
 )  # fmt: skip
 POOL = Kind("name of an Exchange application pool", _is_exchange_name, pattern=EXCHANGE_NAME.pattern)
+POOL_ELEMENT = Kind("the element of an Exchange application pool", _is_pool_filter, pattern=POOL_FILTER.pattern)
 HEADERS = Kind("hashtable of strings", lambda value: isinstance(value, dict) and _is_strings([*value, *value.values()]))
 
 
@@ -184,7 +185,7 @@ _ROWS = (
     Row("Stop-WebAppPool", {"Name": POOL}, HOST, CHANGES, _IIS_CHANGE, "CMDLETS.md 5", mandatory=("Name",)),
     Row(
         "Set-WebConfigurationProperty",
-        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": Kind("the element of an Exchange application pool", _is_pool_filter, pattern=POOL_FILTER.pattern),
+        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": POOL_ELEMENT,
          "Name": one_of("autoStart"), "Value": BOOL},
         HOST, CHANGES, "local administrator (writes applicationHost.config)", "CMDLETS.md 5",
         mandatory=("PSPath", "Filter", "Name", "Value"),

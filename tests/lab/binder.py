@@ -222,7 +222,8 @@ class Binder:
 
     def _error(self, identifier: str, message: str, target: str, category: int = INVALID_ARGUMENT) -> Terminating:
         name = self._definition.name
-        return Terminating(ErrorInfo(message, f"{identifier},{class_of(name, 'exchange' if self._definition.proxy else self._endpoint)}", category, BINDING, target, name))
+        source = name if self._definition.proxy else class_of(name, self._endpoint)
+        return Terminating(ErrorInfo(message, f"{identifier},{source}", category, BINDING, target, name))
 
 
 def _unwrapped(value: Any) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from lab.accesslog import Ran
-from lab.binder import Binder
+from lab.binder import Binder, class_of
 from lab.cmdlets_exchange import visible as granted
 from lab.jea import Capability
 from lab.kernel import REGISTRY, Definition, ErrorInfo, Invocation, LabRefusal, Terminating
@@ -258,6 +258,8 @@ class Runner:
 
     @staticmethod
     def _named(info: ErrorInfo, definition: Definition) -> ErrorInfo:
+        if info.fqid == "ProviderNotFound":
+            info = dataclasses.replace(info, fqid=f"{info.fqid},{class_of(definition.name)}")
         return info if info.activity else dataclasses.replace(info, activity=definition.name)
 
     def _refusal(self, name: str, text: str) -> Terminating:
