@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, HOST, enforce_statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Call, ErrorRecord, Statement, call
@@ -211,6 +212,7 @@ def frame(statements: Sequence[Statement], outcome: Outcome, nonce: str) -> list
 
 
 def _mark(value: Any, nonce: str) -> tuple[str, int] | None:
+    value = plain(value)  # a proxy of JEA wraps even a text
     if not isinstance(value, str):
         return None
     parts = value.split(":")

@@ -19,7 +19,7 @@ from lab.accesslog import Ran
 from lab.binder import Binder, class_of
 from lab.cmdlets_exchange import visible as granted
 from lab.jea import Capability
-from lab.kernel import REGISTRY, Definition, ErrorInfo, Invocation, LabRefusal, Terminating
+from lab.kernel import REGISTRY, Definition, ErrorInfo, Invocation, LabRefusal, Obj, Terminating
 
 OBJECT_NOT_FOUND = 13
 PARSER_ERROR = 17
@@ -129,6 +129,11 @@ def static_view(runspace: Runspace, statements: Sequence[Sequence[CommandLine]])
     return names, write
 
 
+def rewrapped(value: Any) -> Any:
+    """Return an object as a proxy of JEA writes it: wrapped once more, its notes repeated (recorded: test_psrp_with_jea_configuration, message 5)."""
+    return Obj(types=value.types, to_string=value.to_string, notes=value.notes, value=value) if isinstance(value, Obj) else value
+
+
 class Runner:
     """Runs one pipeline to its end, in the thread that calls it."""
 
@@ -215,9 +220,10 @@ class Runner:
             stream: Iterable[Any] = pipeline_input
             for definition, bound in parts:
                 stream = self._start(definition, bound, stream)
+            proxied = parts[-1][0].proxy
             for value in stream:
                 self._check_stop()
-                self._output(value)
+                self._output(rewrapped(value) if proxied else value)
 
     def _start(self, definition: Definition, bound: dict[str, Any], stream: Iterable[Any]) -> Iterator[Any]:
         runspace = self._runspace
