@@ -245,6 +245,12 @@ class _Decoder:
                 self._members(found, child, notes)
             else:
                 found.value = self.value(child)
+        inner = found.value
+        if isinstance(inner, PSObject) and inner is not found:
+            # A proxy of JEA wraps an object once more, and repeats its notes outside (CMDLETS.md 9): it is one object for whoever reads it.
+            known = {key.lower() for key in found.properties}
+            found.properties.update({key: value for key, value in inner.properties.items() if key.lower() not in known})
+            found.value = inner.value
         return found
 
     def _container(self, element: ET.Element, reference: str | None) -> Any:

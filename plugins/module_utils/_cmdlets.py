@@ -26,10 +26,12 @@ CHANGES = "changes"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """The values that a parameter may carry: a name for documentation and a test."""
+    """The values that a parameter may carry: a name for documentation and a test; where it is so, the only texts or their pattern."""
 
     name: str
     accepts: Callable[[Any], bool]
+    values: tuple[str, ...] = ()
+    pattern: str = ""
 
 
 def _is_strings(value: Any) -> bool:
@@ -61,21 +63,25 @@ def _is_exchange_name(value: Any) -> bool:
     return isinstance(value, str) and EXCHANGE_NAME.fullmatch(value) is not None
 
 
-SERVICE = Kind("name of an Exchange service", _is_exchange_name)
-SERVICES = Kind("list of names of Exchange services", lambda value: _is_strings(value) and bool(value) and all(map(_is_exchange_name, value)))
-POOL = Kind("name of an Exchange application pool", _is_exchange_name)
+SERVICE = Kind("name of an Exchange service", _is_exchange_name, pattern=EXCHANGE_NAME.pattern)
+SERVICES = Kind(
+    "list of names of Exchange services", lambda value: _is_strings(value) and bool(value) and all(map(_is_exchange_name, value)),
+    pattern=EXCHANGE_NAME.pattern,
+)  # fmt: skip
+POOL = Kind("name of an Exchange application pool", _is_exchange_name, pattern=EXCHANGE_NAME.pattern)
+POOL_ELEMENT = Kind("the element of an Exchange application pool", _is_pool_filter, pattern=POOL_FILTER.pattern)
 HEADERS = Kind("hashtable of strings", lambda value: isinstance(value, dict) and _is_strings([*value, *value.values()]))
 
 
 def one_of(*values: str) -> Kind:
     """Return the kind of a parameter that takes only these texts."""
-    return Kind(" | ".join(values), lambda value: value in values)
+    return Kind(" | ".join(values), lambda value: value in values, values)
 
 
 def matching(name: str, pattern: str) -> Kind:
     """Return the kind of a parameter whose whole text matches a pattern."""
     compiled = re.compile(pattern)
-    return Kind(name, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
+    return Kind(name, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None, pattern=pattern)
 
 
 _WINDOWS_PATH = r'[A-Za-z]:(?:\\[^\\/:*?"<>|\x00-\x1f]+)+'
@@ -179,9 +185,9 @@ _ROWS = (
     Row("Stop-WebAppPool", {"Name": POOL}, HOST, CHANGES, _IIS_CHANGE, "CMDLETS.md 5", mandatory=("Name",)),
     Row(
         "Set-WebConfigurationProperty",
-        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": Kind("the element of an Exchange application pool", _is_pool_filter),
+        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": POOL_ELEMENT,
          "Name": one_of("autoStart"), "Value": BOOL},
-        HOST, CHANGES, "local administrator (writes applicationHost.config); not under JEA", "CMDLETS.md 5",
+        HOST, CHANGES, "local administrator (writes applicationHost.config)", "CMDLETS.md 5",
         mandatory=("PSPath", "Filter", "Name", "Value"),
     ),
     # Without UseBasicParsing it prompts, since December 2025.
@@ -201,7 +207,7 @@ _ROWS = (
     Row("Get-FileHash", {"LiteralPath": STRING, "Algorithm": one_of("SHA256")}, HOST, READS, _READ_FILE + "; a function, under JEA VisibleFunctions",
         "CMDLETS.md 1", mandatory=("LiteralPath", "Algorithm")),
     Row("Get-AuthenticodeSignature", {"LiteralPath": STRING}, HOST, READS, _READ_FILE, "CMDLETS.md 6", mandatory=("LiteralPath",)),
-    Row("Get-Command", {"Name": one_of("Start-Process")}, HOST, READS, "none", "CMDLETS.md 9", mandatory=("Name",)),
+    Row("Get-Command", {"Name": one_of("Start-Process", "ForEach-Object")}, HOST, READS, "none", "CMDLETS.md 9", mandatory=("Name",)),
     # Runs nothing but Windows Installer, quiet, on a package or product code, with a log.
     Row("Start-Process", {"FilePath": MSIEXEC, "ArgumentList": MSIEXEC_ARGUMENTS, "Wait": SWITCH, "PassThru": SWITCH}, HOST, CHANGES,
         "local administrator; never under JEA", "CMDLETS.md 6", mandatory=("FilePath", "ArgumentList", "Wait", "PassThru")),

@@ -18,8 +18,10 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import EXCHANGE
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Task, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
 
 #: An id as EM and the documentation write them (FACTS.md 4.4): M1, M2.1.0, PING1, LOCAL-7. Nothing else is sent.
 MITIGATION_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[.\-_][A-Za-z0-9]+)*")
@@ -168,9 +170,8 @@ def objects(answer: Answer) -> list[PSObject]:
     if answer.errors:
         error = answer.errors[0]
         cmdlet = answer.statement[-1].cmdlet
-        unknown = "CommandNotFoundException" in error.exception or error.fqid.startswith("CommandNotFoundException")
-        reason = "cmdlet_not_available" if unknown or error.fqid.startswith("NamedParameterNotFound") else None
-        remedy = " The account lacks the role that has the cmdlet." if reason else ""
+        remedy = lacking(cmdlet, EXCHANGE, error.fqid, error.exception)
+        reason = "cmdlet_not_available" if remedy else None
         message = " ".join(error.message.split()).rstrip(".")
         raise CmdletError(f"{cmdlet} failed: {message}.{remedy}", cmdlet, error.fqid, error.category, error.exception, error.target, reason=reason)
     return [item for item in answer.objects if isinstance(item, PSObject)]

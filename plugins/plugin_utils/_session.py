@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, HOST, enforce_statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Call, ErrorRecord, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import ERROR, OUTPUT, Outcome, Pipeline
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._transport import Link
@@ -99,14 +101,8 @@ class PsrpSession:
 
     def error(self, cmdlet: str, record: ErrorRecord) -> CmdletError:
         """Return the exception for an error record."""
-        reason = None
-        remedy = ""
-        if record.fqid.startswith("CommandNotFoundException") or record.exception.endswith("CommandNotFoundException"):
-            reason = "cmdlet_not_available"
-            remedy = " The endpoint lacks the cmdlet, or the account lacks the role that has it."
-        elif record.fqid.startswith("NamedParameterNotFound"):
-            reason = "cmdlet_not_available"
-            remedy = " The endpoint's cmdlet lacks the parameter, or the account lacks the role that has it."
+        remedy = lacking(cmdlet, self.endpoint, record.fqid, record.exception)
+        reason = "cmdlet_not_available" if remedy else None
         message = " ".join(record.message.split()) or record.fqid or "no text"
         return CmdletError(
             f"{cmdlet} failed on {self.where}: {message}{'' if message.endswith('.') else '.'}{remedy}",
@@ -231,6 +227,7 @@ def frame(statements: Sequence[Statement], outcome: Outcome, nonce: str) -> list
 
 
 def _mark(value: Any, nonce: str) -> tuple[str, int] | None:
+    value = plain(value)  # a proxy of JEA wraps even a text
     if not isinstance(value, str):
         return None
     parts = value.split(":")

@@ -38,7 +38,8 @@ _CONTROLLER = {"DomainController": Parameter("string")}
 
 def visible(fleet: Any, user: str, name: str) -> bool:
     """Return whether the user's RBAC roles hold the cmdlet; what they do not hold does not exist for the session."""
-    return name.lower() in _ALLOWED.get(fleet.roles.get(user.lower(), ""), set())
+    roles = getattr(fleet, "roles", None)
+    return roles is None or name.lower() in _ALLOWED.get(roles.get(user.lower(), ""), set())
 
 
 def _changes(bound: dict[str, Any]) -> bool:

@@ -68,6 +68,8 @@ class Fleet:
         self.em_behaviour = _behaviour(em)
         self.em_seconds = em_seconds
         self.refusals: list[str] = []
+        #: what sessions at JEA endpoints asked for beyond their capability
+        self.beyond: list[str] = []
         self.access_log = AccessLog(access_log)
         self.faults = Faults()
         self.sessions = SessionBudget()

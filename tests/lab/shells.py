@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 from psrpcore import PSRPCoreError
 
-from lab import soap
+from lab import jea, soap
 from lab.kernel import ErrorInfo, LabRefusal
 from lab.pipeline import Runner, Runspace, refuse, statements_of, static_view
 from lab.psrp import Pipeline, Pool
@@ -123,6 +123,7 @@ class ShellService:
         self.machine = machine
         self.shells: dict[str, Shell] = {}
         self._lock = threading.RLock()
+        self._offered = jea.endpoints()
 
     # What the server asks
 
@@ -199,8 +200,9 @@ class ShellService:
         self._expire()
         if endpoint == "exchange":
             self._authorize(user)
-        mode = self._language(request.resource_uri, endpoint)
-        powershell = mode is not None
+        found = self._language(request.resource_uri, endpoint)
+        mode = found.language_mode if found is not None else None
+        powershell = found is not None
         given = str(request.body.get("ShellId") or "") if request.body is not None else ""
         asked = request.text("rsp:IdleTimeOut")
         shell = Shell(
@@ -212,8 +214,8 @@ class ShellService:
             idle=min(soap.duration(asked, MAX_IDLE), 43200.0) if asked else MAX_IDLE,
             streams=(request.text("rsp:InputStreams", "stdin"), request.text("rsp:OutputStreams", "stdout stderr")),
         )
-        if powershell:
-            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, str(mode))
+        if found is not None:
+            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, found.language_mode, found.capability)
             shell.runspace.url = request.to
             shell.runspace.delegated = delegated
             shell.pool = Pool(restricted=endpoint == "host" and mode == "NoLanguage")
@@ -250,18 +252,20 @@ class ShellService:
             failure = f"[AuthZRequestId={uuid.uuid4()}][FailureCategory=AuthZ-CmdletAccessDeniedException] "
             raise soap.Fault(EXCHANGE_DENIED, f'{failure}The user "{name}" isn\'t assigned to any management roles. ')
 
-    def _language(self, uri: str, endpoint: str) -> str | None:
-        """Return the language mode of a session configuration, None for the command shell; raises the fault of an unknown URI."""
+    def _language(self, uri: str, endpoint: str) -> jea.Endpoint | None:
+        """Return the session configuration, None for the command shell; raises the fault of an unknown URI."""
         name = uri[len(soap.POWERSHELL_URI) :] if uri.startswith(soap.POWERSHELL_URI) else ""
         if endpoint == "exchange" and name.lower() == "microsoft.exchange":
-            return "NoLanguage"
+            return jea.Endpoint(name, "NoLanguage")
         if endpoint == "host" and uri == soap.CMD_URI:
             return None
         if endpoint == "host" and name:
             default = {"Microsoft.PowerShell": getattr(self.machine, "language_mode", "FullLanguage")}
             for known, mode in (getattr(self.machine, "configurations", None) or default).items():
                 if known.lower() == name.lower():
-                    return str(mode)
+                    return jea.Endpoint(known, str(mode))
+            if name.lower() in self._offered:
+                return self._offered[name.lower()]
         raise soap.Fault(2150858811)
 
     # Actions: each returns the body of the response

@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
-from ansible_collections.exchange.mitigation.plugins.module_utils import _access, _deps, _reasons
+from ansible_collections.exchange.mitigation.plugins.module_utils import _access, _deps, _jea, _reasons, _rights
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
 
 GUIDES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "docsite" / "rst"
@@ -110,8 +110,23 @@ def access() -> str:
     return "\n".join(tables)
 
 
+def rights() -> str:
+    """Return the table of least rights per module."""
+    head = ("module", "on the Windows server", "JEA endpoint", "role group of Exchange (management role)")
+    return _table(head, ((f"``{name}``", need.windows, need.jea, need.exchange) for name, need in _rights.MODULES.items()))
+
+
+def capabilities() -> str:
+    """Return the table of cmdlets that the JEA endpoints offer."""
+    rows = [
+        (f"``{name}``", _code([*narrow.parameters, *([narrow.piped] if narrow.piped else [])]), "both" if name in _jea.READS else "writer")
+        for name, narrow in _jea.offered(_jea.WRITER).items()
+    ]
+    return _table(("cmdlet", "parameters", "endpoint"), rows)
+
+
 #: What the code writes, by the name in the guide's markers.
-GENERATED = {"reasons": reasons, "profile": profile_lists, "access": access}
+GENERATED = {"reasons": reasons, "profile": profile_lists, "access": access, "rights": rights, "capabilities": capabilities}
 
 
 def filled(text: str) -> str:
