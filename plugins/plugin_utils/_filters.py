@@ -8,6 +8,7 @@ Note that this plugin util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -34,3 +35,16 @@ def report_of(value: Any, name: str) -> dict[str, Any]:
 def untrusted(value: Any) -> Any:
     """Return a value marked so that nothing in it is ever templated: it holds text of servers and feeds."""
     return wrap_var(value)
+
+
+def moment(value: Any, name: str) -> datetime.datetime:
+    """Return a time from ISO 8601 with its offset, now for none; fail with a sentence for anything else."""
+    if value is None or value == "":
+        return datetime.datetime.now(datetime.timezone.utc)
+    try:
+        when = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError as exc:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: {value!r} is no time in ISO 8601.") from exc
+    if when.tzinfo is None:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: the time {value!r} has no offset from UTC.")
+    return when
