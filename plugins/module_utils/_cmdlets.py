@@ -227,6 +227,8 @@ _ROWS = (
         "Organization Management (role Organization Configuration)", "FACTS.md 4.1"),
     Row("Get-ExchangeServer", {"Identity": STRING, "DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management",
         "CMDLETS.md 10, FACTS.md 4"),
+    Row("Get-DatabaseAvailabilityGroup", {"DomainController": STRING}, EXCHANGE, READS,
+        "View-Only Organization Management; without it, no two members in one batch needs exchange_mitigation_dag", "CMDLETS.md 10"),
     Row(
         "Set-ExchangeServer",
         {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,

@@ -114,13 +114,41 @@ def find_server(organization: Mapping[str, Any], identity: str) -> dict[str, Any
     return next((dict(server) for server in servers if is_server(server, identity)), None)
 
 
-def read_organization(exchange: Session) -> dict[str, Any]:
-    """Read organisation and servers in one session. Raises CmdletError, ConnectionFailure."""
-    answers = exchange.read([(call("Get-OrganizationConfig"),), (call("Get-ExchangeServer"),)])
-    organization, servers = (objects(answer) for answer in answers)
+def read_organization(exchange: Session, groups: bool = False) -> dict[str, Any]:
+    """Read organisation and servers in one session, on request their availability groups too. Raises CmdletError, ConnectionFailure."""
+    wanted = [(call("Get-OrganizationConfig"),), (call("Get-ExchangeServer"),), *([(call("Get-DatabaseAvailabilityGroup"),)] if groups else [])]
+    answers = exchange.read(wanted)
+    organization, servers = (objects(answer) for answer in answers[:2])
     if not organization:
         raise CmdletError("Get-OrganizationConfig returned no organisation.", "Get-OrganizationConfig", reason="answer_incomplete")
-    return organization_from(organization[0], servers)
+    found = organization_from(organization[0], servers)
+    if groups:
+        add_groups(found, answers[2])
+    return found
+
+
+def add_groups(organization: dict[str, Any], answer: Answer) -> None:
+    """Put ``dags`` into an organisation and ``dag`` into its servers; an account that may not read them leaves None, which means unknown."""
+    members: dict[str, str] = {}
+    dags: list[dict[str, Any]] | None = None
+    if not answer.errors:
+        dags = []
+        for found in objects(answer):
+            name = text(found.get("Name")) or found.to_string or ""
+            # A member is shown by its name, by its place in the directory, or by its distinguished name.
+            servers = [_last(server) for server in strings(found.get("Servers"))]
+            dags.append({"name": name, "servers": sorted(servers, key=str.lower)})
+            members.update({server.lower(): name for server in servers})
+        dags.sort(key=lambda dag: str(dag["name"]).lower())
+    organization["dags"] = dags
+    for server in organization["servers"]:
+        server["dag"] = members.get(str(server["name"]).lower())
+
+
+def _last(identity: str) -> str:
+    if identity.upper().startswith("CN="):
+        return identity[3:].partition(",")[0]
+    return identity.rpartition("/")[2]
 
 
 def organization_of(task: Task) -> dict[str, Any]:

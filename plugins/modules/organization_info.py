@@ -72,6 +72,12 @@ organization:
       type: str
       returned: success
       sample: dc1.example.com
+    dags:
+      description: Database availability groups and their members, V(none) where the account may not read them.
+      type: list
+      elements: dict
+      returned: success
+      sample: [{name: DAG01, servers: [EX1, EX2]}]
     servers:
       description: All Exchange servers, ordered by name.
       type: list
@@ -119,6 +125,11 @@ organization:
           type: str
           returned: success
           sample: Default-First-Site-Name
+        dag:
+          description: The database availability group that the server is a member of. V(none) where it is in none, or RV(organization.dags) is V(none).
+          type: str
+          returned: success
+          sample: DAG01
         mitigations_enabled:
           description: Whether Emergency Mitigation is on for the server. V(none) on a server from before it.
           type: bool
@@ -173,7 +184,7 @@ SPEC = {"argument_spec": dict(**EXCHANGE_OPTIONS)}
 
 def run(task: Task) -> Decision:
     """Read organisation and servers; nothing is ever changed."""
-    organization = read_organization(task.exchange)
+    organization = read_organization(task.exchange, groups=True)
     task.progress(f"organization {organization['name']} has {len(organization['servers'])} servers")
     return Decision(result={"organization": organization})
 

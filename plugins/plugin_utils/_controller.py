@@ -22,7 +22,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session, snapin_session
@@ -142,12 +142,13 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
             if self._task.diff and decision.diff is not None:
                 outcome["diff"] = decision.diff
             if decision.failure is not None:
-                outcome.update(decision.failure.details, failed=True, reason=decision.failure.reason, msg=decision.failure.message)
+                failure = decision.failure
+                outcome.update(failure.details, failed=True, reason=failure.reason, msg=failure.message, refused=isinstance(failure, Refused))
             return outcome
         except ConnectionFailure as exc:
             return dict(exc.details, unreachable=True, reason=exc.reason, msg=exc.message)
         except MitigationError as exc:
-            return dict(exc.details, failed=True, reason=exc.reason, msg=exc.message)
+            return dict(exc.details, failed=True, reason=exc.reason, msg=exc.message, refused=isinstance(exc, Refused))
         except Exception as exc:  # pylint: disable=broad-except  # a defect: one sentence, the traceback at -vvv
             return {
                 "failed": True,

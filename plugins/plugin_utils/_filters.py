@@ -8,6 +8,7 @@ Note that this plugin util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,3 +45,16 @@ def renderer(name: str, render: Callable[[Mapping[str, Any]], str]) -> Callable[
         return untrusted(render(report_of(report, name)))
 
     return apply
+
+
+def moment(value: Any, name: str) -> datetime.datetime:
+    """Return a time from ISO 8601 with its offset, now for none; fail with a sentence for anything else."""
+    if value is None or value == "":
+        return datetime.datetime.now(datetime.timezone.utc)
+    try:
+        when = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError as exc:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: {value!r} is no time in ISO 8601.") from exc
+    if when.tzinfo is None:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: the time {value!r} has no offset from UTC.")
+    return when

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cmdlets of Exchange's endpoint (CMDLETS.md 10): Get-/Set-OrganizationConfig and Get-/Set-ExchangeServer."""
+"""The cmdlets of Exchange's endpoint (CMDLETS.md 10): Get-/Set-OrganizationConfig, Get-/Set-ExchangeServer, Get-DatabaseAvailabilityGroup."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOT_SPECIFIED, INVALID_ARGUMENT, OBJECT_NOT_FOUND = 0, 5, 13
 #: Roles of the lab's users: who is in none of them has no Exchange cmdlets at all.
 ADMINISTRATOR, VIEWER = "Organization Management", "View-Only Organization Management"
 _ALLOWED = {
-    ADMINISTRATOR: {"get-organizationconfig", "set-organizationconfig", "get-exchangeserver", "set-exchangeserver"},
-    VIEWER: {"get-organizationconfig", "get-exchangeserver"},
+    ADMINISTRATOR: {"get-organizationconfig", "set-organizationconfig", "get-exchangeserver", "set-exchangeserver", "get-databaseavailabilitygroup"},
+    VIEWER: {"get-organizationconfig", "get-exchangeserver", "get-databaseavailabilitygroup"},
 }
 
 #: What a cmdlet of the snap-in says where the logon of its session cannot be handed on to a domain controller.
@@ -181,6 +181,13 @@ def get_exchange_server(invocation: Invocation) -> Iterator[Any]:
         servers = list(call.organization.servers)
     for server in servers:
         yield call.organization.server_object(server, call.controller, call.with_em, status, call.full)
+
+
+@cmdlet("Get-DatabaseAvailabilityGroup", {**_CONTROLLER}, where=("exchange",))
+def get_database_availability_group(invocation: Invocation) -> Iterator[Any]:
+    """Write every availability group with its members."""
+    call = _Call(invocation, "Get-DatabaseAvailabilityGroup", "Microsoft.Exchange.Management.SystemConfigurationTasks.GetDatabaseAvailabilityGroup")
+    yield from call.organization.group_objects(call.controller, call.full)
 
 
 @cmdlet(

@@ -17,6 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import (
     ORGANIZATION_SETTINGS,
     SERVER_SETTINGS,
+    add_groups,
     blocked_after,
     find_server,
     is_server,
@@ -27,7 +28,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._exchange impo
     server_from,
     wait_until,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, ErrorRecord, Statement, call
 from ansible_collections.exchange.mitigation.plugins.modules import organization, organization_info, server
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.clixml_samples import decode_all
 
@@ -35,6 +36,8 @@ NOT_FOUND = ErrorRecord(
     "The operation couldn't be performed because object 'x' couldn't be found on 'dc1'.", "[Server=EX1] ABC,Get", "NotSpecified",
     "Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException", "",
 )
+
+UNKNOWN_CMDLET = ErrorRecord("The term is not recognized.", "CommandNotFoundException", "ObjectNotFound", "CommandNotFoundException", "")
 
 
 class Exchange:
@@ -71,6 +74,8 @@ class Exchange:
             state = before["servers"], before["enabled"]
         if item.cmdlet == "Get-OrganizationConfig":
             return Answer(statement, (PSObject(properties={"Name": "Example", "MitigationsEnabled": state[1], "OriginatingServer": "dc1.example.com"}),), ())
+        if item.cmdlet == "Get-DatabaseAvailabilityGroup":
+            return Answer(statement, (), (UNKNOWN_CMDLET,))
         wanted = item.parameters.get("Identity")
         if wanted is None:
             return Answer(statement, tuple(PSObject(properties=dict(found)) for found in state[0].values()), ())
@@ -285,12 +290,36 @@ def run(module: Any, task: Task, check: bool = False) -> dict[str, Any]:
     return result
 
 
-def test_organization_info_reads_two_cmdlets() -> None:
+def test_organization_info_reads_three_cmdlets() -> None:
     session = Exchange()
     result = run(organization_info, Task(organization_info.SPEC, session))
     assert [item["name"] for item in result["organization"]["servers"]] == ["EDGE", "EX1", "EX2"]
-    assert [name for name, dummy in session.sent] == ["Get-OrganizationConfig", "Get-ExchangeServer"]
+    assert [name for name, dummy in session.sent] == ["Get-OrganizationConfig", "Get-ExchangeServer", "Get-DatabaseAvailabilityGroup"]
     assert result["changed"] is False
+    assert result["organization"]["dags"] is None, "this endpoint has no such cmdlet"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        ["EX1", "EX2"],
+        ["example.com/Configuration/Servers/EX1", "example.com/Configuration/Servers/EX2"],
+        ["CN=EX1,CN=Servers,DC=example,DC=com", "CN=ex2,CN=Servers,DC=example,DC=com"],
+        [PSObject(properties={"Name": "EX1"}, to_string="EX1"), PSObject(properties={"Name": "EX2"}, to_string="EX2")],
+    ],
+)
+def test_members_of_a_dag(members: list[Any]) -> None:
+    organization = read_organization(Exchange())
+    answer = Answer((call("Get-DatabaseAvailabilityGroup"),), (PSObject(properties={"Name": "DAG1", "Servers": members}),), ())
+    add_groups(organization, answer)
+    assert {server["name"]: server["dag"] for server in organization["servers"]} == {"EDGE": None, "EX1": "DAG1", "EX2": "DAG1"}
+    assert [dag["name"] for dag in organization["dags"]] == ["DAG1"] and len(organization["dags"][0]["servers"]) == 2
+
+
+def test_dags_that_may_not_be_read_are_unknown_and_no_failure() -> None:
+    organization = read_organization(Exchange())
+    add_groups(organization, Answer((call("Get-DatabaseAvailabilityGroup"),), (), (UNKNOWN_CMDLET,)))
+    assert organization["dags"] is None and {server["dag"] for server in organization["servers"]} == {None}
 
 
 def test_organization_check_change_and_idempotent() -> None:
