@@ -220,7 +220,7 @@ def test_an_error_record_of_a_read_is_typed() -> None:
     with pytest.raises(CmdletError) as caught:
         read_organization(Denied())
     assert caught.value.reason == "cmdlet_not_available"
-    assert "lacks the role that has Get-ExchangeServer; it needs View-Only Organization Management." in str(caught.value)
+    assert "lacks the role that has Get-OrganizationConfig; it needs View-Only Organization Management." in str(caught.value)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------------------
