@@ -78,6 +78,7 @@ requirements:
   - pypsrp >= 0.8.0 on the controller
   - gssapi and krb5 (C(pip install pypsrp[kerberos])) on the controller for O(exchange_auth=kerberos)
 notes:
+  - The options of the endpoint can be set once for many tasks, as C(group/exchange.mitigation.exchange) in C(module_defaults) or as variables.
   - Exchange limits the sessions of a user in the whole organization. Run tasks that read the organization once per play,
     and set C(throttle) on tasks that change servers where many hosts run at the same time.
   - Cmdlets run under the role-based access control of Exchange. No script is sent, only cmdlets and typed parameters.

@@ -16,6 +16,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
+import reason_codes
+import reason_rows
 from ansible_collections.exchange.mitigation.plugins.module_utils import _access, _deps, _jea, _reasons, _rights
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
 
@@ -137,6 +139,25 @@ def filled(text: str) -> str:
             head, rest = text.split(begin, 1)
             text = head + begin + "\n" + made() + "\n" + end + rest.split(end, 1)[1]
     return text
+
+
+def troubleshooting() -> str:
+    """Return the tables of every reason code that the code can return, by area."""
+    found = reason_codes.codes()
+    own = {code for rows in reason_rows.AREAS.values() for code in rows}
+    parts = [(title, {code: row for code, row in rows.items() if code in found}) for title, rows in reason_rows.AREAS.items()]
+    parts += [(title, {code: row for code, row in rows.items() if code in found and code not in own}) for title, rows in reason_codes.explained()]
+    rest = sorted(set(found) - {code for dummy, rows in parts for code in rows})
+    if rest:
+        raise ValueError(f"no cause and cure for {', '.join(rest)}: write them into tests/system/reason_rows.py")
+    return "\n".join(
+        f"{title}\n{'~' * len(title)}\n\n" + _table(("reason", "cause", "what to do"), ((f"``{code}``", *row) for code, row in sorted(rows.items())))
+        for title, rows in parts
+        if rows
+    )
+
+
+GENERATED["troubleshooting"] = troubleshooting
 
 
 def main() -> int:
