@@ -8,9 +8,11 @@ Needs the programs of krb5-kdc and krb5-admin-server and, for ``kinit``, of krb5
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -79,6 +81,7 @@ class Kdc:
         self._process = subprocess.Popen(
             [*self._clock(), _installed("krb5kdc"), "-n", "-r", REALM, "-P", str(self.folder / "kdc.pid")],
             env=self._own(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log.open("ab"),
+            start_new_session=True,
         )  # fmt: skip
         self._wait(port)
         return self
@@ -86,11 +89,13 @@ class Kdc:
     def stop(self) -> None:
         """End the KDC."""
         if self._process is not None:
-            self._process.terminate()
+            # The group, because faketime runs the KDC as a child of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait(5)
             self._process = None
 

@@ -26,7 +26,8 @@ def rows() -> dict[str, str]:
 
 
 def printed(failure: MitigationError) -> str:
-    """Return the code of a failure; its sentence must be the guide's, word by word outside of the places."""
+    """Return the code of a failure; its sentence must be the guide's, word by word outside of the places. ``pytest -s`` shows the sentences."""
+    print(f"\n{failure.reason} | {failure.message}")
     assert failure.reason in rows(), failure.message
     sentence = rows()[failure.reason]
     pattern = "".join("(?:.+)" if number % 2 else re.escape(part) for number, part in enumerate(_PLACE.split(sentence)))
