@@ -96,7 +96,7 @@ class _Rollback:
         purposes = tuple(dict.fromkeys((*(planned.purposes if planned is not None else ()), *record.purposes)))
         if isinstance(begun, ServiceState) and isinstance(after, ServiceState):
             self.states[at] = ServiceChange(record.name, begun, after, purposes)
-        elif isinstance(begun, PoolState) and isinstance(after, PoolState):
+        if isinstance(begun, PoolState) and isinstance(after, PoolState):
             self.states[at] = PoolChange(record.name, begun, after, purposes)
 
     def file(self, record: Record) -> None:

@@ -93,7 +93,7 @@ class StateChanges:
         purposes = (*(self.changes[at].purposes if at in self.changes else ()), identifier)
         if isinstance(standing.now, ServiceState) and isinstance(after, ServiceState):
             self.changes[at] = ServiceChange(standing.name, standing.now, after, purposes)
-        elif isinstance(standing.now, PoolState) and isinstance(after, PoolState):
+        if isinstance(standing.now, PoolState) and isinstance(after, PoolState):
             self.changes[at] = PoolChange(standing.name, standing.now, after, purposes)
 
     @property

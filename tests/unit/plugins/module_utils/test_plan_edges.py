@@ -69,3 +69,10 @@ def test_rollback_where_what_must_be_understood_is_not() -> None:
 def test_without_a_configuration_rules_are_not_removed() -> None:
     assert [r.reason for r in plan(request("M1", state="absent"), None, FACTS).refusals] == ["configuration_not_read"]
     assert [r.reason for r in rollback(None, FACTS, [Record(samples.ROOT_FILE, b"a", b"b", ("M1",))]).refusals] == ["configuration_not_read"]
+
+
+def test_a_section_that_belongs_to_the_server_alone() -> None:
+    sections = samples.SECTIONS.replace('name="rules"', 'name="rules" allowDefinition="AppHostOnly"')
+    server = samples.server(sections=sections, root=samples.in_root(RULE))
+    (problem,) = server.effective_rewrite(samples.SITE, "/").problems
+    assert (problem.kind, problem.fatal, "applicationHost.config only" in problem.message) == ("locked", True, True)
