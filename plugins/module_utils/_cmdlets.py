@@ -47,6 +47,10 @@ BYTES = Kind("bytes", lambda value: isinstance(value, bytes))
 MULTI = Kind("list of strings", _is_strings)
 
 
+#: A Uri is sent as text; null clears it (CMDLETS.md 0 row 9).
+URI_OR_NULL = Kind("URL or null", lambda value: value is None or (isinstance(value, str) and value != ""))
+
+
 #: Exchange's own services and application pools; the one whose stop would take every other with it is left out.
 EXCHANGE_NAME = re.compile(r"MSExchange(?!ADTopology$)[A-Za-z0-9]{1,200}", re.IGNORECASE)
 #: The elements of applicationHost.config whose autoStart may be set.
@@ -219,8 +223,8 @@ _ROWS = (
         "CMDLETS.md 10, FACTS.md 4"),
     Row(
         "Set-ExchangeServer",
-        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,
-         "Confirm": SWITCH},
+        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL,
+         "InternetWebProxy": URI_OR_NULL, "DomainController": STRING, "Confirm": SWITCH},
         EXCHANGE, CHANGES, "Server Management (role Exchange Servers)", "FACTS.md 4.1, CMDLETS.md 10", mandatory=("Identity",),
     ),
 )

@@ -67,6 +67,11 @@ organization:
       type: bool
       returned: success
       sample: true
+    em_supported:
+      description: Whether the Exchange server that answered has this setting at all. It came with the updates of September 2021.
+      type: bool
+      returned: success
+      sample: true
     domain_controller:
       description: The domain controller that the answer comes from.
       type: str
