@@ -189,9 +189,14 @@ _ROWS = (
         mandatory=("PSPath", "Filter", "Name", "Value"),
     ),
     # Without UseBasicParsing it prompts, since December 2025.
-    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS}, HOST, READS,
+    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS, "Proxy": PROXY}, HOST, READS,
         "none on the server; the answer is the one that anybody gets; not under JEA", "CMDLETS.md 8",
         mandatory=("Uri", "UseBasicParsing", "TimeoutSec")),
+    # Of server_info with gather: reachability.
+    Row("Resolve-DnsName", {"Name": STRING, "Type": one_of("A"), "DnsOnly": SWITCH}, HOST, READS, "none; not under JEA", "CMDLETS.md 8",
+        mandatory=("Name", "Type", "DnsOnly")),
+    Row("Test-NetConnection", {"ComputerName": STRING, "Port": INT}, HOST, READS, "none; a function, so full language mode", "CMDLETS.md 8",
+        mandatory=("ComputerName", "Port")),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
     Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",
