@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _settings
@@ -15,6 +16,8 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 from ansible_collections.exchange.mitigation.plugins.modules import organization, organization_info, server
 from lab_task import run
 from session_live import NAMES, WAYS
+
+from playbooks import play
 
 FIELDS = ("MitigationsEnabled", "MitigationsBlocked", "DataCollectionEnabled", "InternetWebProxy", "MitigationsApplied")
 
@@ -175,7 +178,7 @@ def test_a_viewer_may_read_and_not_write(fleet: Any) -> None:
     session = exchange(fleet, machine, exchange_username=fleet.viewer, exchange_password=fleet.users[fleet.viewer])
 
     class Viewer:
-        params = {"mitigations_enabled": False, "replication_timeout": 1}
+        params: ClassVar[dict[str, Any]] = {"mitigations_enabled": False, "replication_timeout": 1, "exchange_host": None}
         inventory_hostname = "EX1"
 
         def __init__(self) -> None:
@@ -193,3 +196,19 @@ def test_a_viewer_may_read_and_not_write(fleet: Any) -> None:
         assert caught.value.reason == "cmdlet_not_available"
     finally:
         session.close()
+
+
+def test_the_role_sets_every_setting_of_a_server(fleet: Any, tmp_path: pathlib.Path) -> None:
+    book = tmp_path / "configure.yml"
+    book.write_text("- hosts: EX1\n  gather_facts: false\n  roles: [exchange.mitigation.configure]\n", "utf-8")
+    for proxy, shown_proxy in (("http://proxy.lab.example:8080", "http://proxy.lab.example:8080/"), ("none", None)):
+        wanted = {
+            "exchange_mitigation_server_enabled": False, "exchange_mitigation_blocked_add": ["M1"], "exchange_mitigation_data_collection_enabled": False,
+            "exchange_mitigation_internet_web_proxy": proxy,
+        }  # fmt: skip
+        done = play(fleet, tmp_path, str(book), **wanted)
+        assert (done.code, done.recap["EX1"]["changed"]) == (0, 1), done.text
+        found = shown(fleet, "EX1")
+        assert (found["MitigationsEnabled"], found["MitigationsBlocked"], found["DataCollectionEnabled"]) == (False, ["M1"], False)
+        assert found["InternetWebProxy"] == shown_proxy
+        assert play(fleet, tmp_path, str(book), **wanted).recap["EX1"]["changed"] == 0
