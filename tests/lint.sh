@@ -14,12 +14,13 @@ done
 "$bin/python" -c 'import yaml' && "$bin/python" -m pip install -qq types-PyYAML types-requests
 
 step ruff
-"$bin/ruff" check plugins tests
+"$bin/ruff" check plugins tests extensions
 step yamllint
-"$bin/yamllint" --strict galaxy.yml meta playbooks roles changelogs tests/config.yml
+"$bin/yamllint" --strict galaxy.yml meta playbooks roles extensions changelogs tests/config.yml
 step mypy
 PYTHONPATH='' MYPYPATH=$root/.collections "$bin/mypy" --strict --explicit-package-bases --namespace-packages \
   -p ansible_collections.exchange.mitigation.plugins.module_utils -p ansible_collections.exchange.mitigation.plugins.plugin_utils
+PYTHONPATH='' MYPYPATH=$root/.collections "$bin/mypy" --strict extensions/eda/plugins/event_source/feed.py
 (cd tests && PYTHONPATH='' "$bin/mypy" --strict -p lab)
 
 step 'playbooks: syntax'

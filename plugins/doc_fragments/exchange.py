@@ -11,6 +11,18 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
+  exchange_access:
+    description:
+      - How Exchange's cmdlets are reached.
+      - V(remote) is Exchange's own remote PowerShell endpoint, which the other C(exchange_) options describe. The roles of the user apply.
+      - V(snapin) loads the snap-in of Exchange's management tools into the session of the host's own connection. It needs a logon that the
+        server can hand on to Active Directory, which is CredSSP or Kerberos with delegation. Microsoft does not support the snap-in,
+        and the roles of the user do not apply to it. The other C(exchange_) options are not used.
+      - If not set, the variable C(exchange_mitigation_exchange_access) is used, then V(remote).
+    type: str
+    choices:
+      - remote
+      - snapin
   exchange_host:
     description:
       - Name of an Exchange server whose remote PowerShell endpoint is used. Any server of the organization will do.

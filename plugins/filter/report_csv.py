@@ -9,16 +9,8 @@ DOCUMENTATION = r"""
 name: report_csv
 short_description: The report as CSV
 version_added: 0.1.0
-author:
-  - exchange.mitigation contributors
-description:
-  - Renders the report that P(exchange.mitigation.report_rows#filter) made.
-  - Text from servers and feeds is escaped and never templated.
-options:
-  _input:
-    description: What P(exchange.mitigation.report_rows#filter) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - exchange.mitigation.report
 """
 
 EXAMPLES = r"""
@@ -33,7 +25,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report as CSV.
+  description: The report as CSV, the columns of Get-Mitigations.ps1 first, formulas neutralised.
   type: str
 """
 
@@ -41,12 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_csv import to_csv
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import report_of, untrusted
-
-
-def report_csv(report: Any) -> Any:
-    """Return the report as CSV, the columns of Get-Mitigations.ps1 first, formulas neutralised."""
-    return untrusted(to_csv(report_of(report, "report_csv")))
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import renderer
 
 
 class FilterModule:
@@ -54,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter."""
-        return {"report_csv": report_csv}
+        return {"report_csv": renderer("report_csv", to_csv)}

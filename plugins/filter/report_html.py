@@ -9,16 +9,8 @@ DOCUMENTATION = r"""
 name: report_html
 short_description: The report as a self-contained page
 version_added: 0.1.0
-author:
-  - exchange.mitigation contributors
-description:
-  - Renders the report that P(exchange.mitigation.report_rows#filter) made.
-  - Text from servers and feeds is escaped and never templated.
-options:
-  _input:
-    description: What P(exchange.mitigation.report_rows#filter) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - exchange.mitigation.report
 """
 
 EXAMPLES = r"""
@@ -33,7 +25,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report as HTML.
+  description: One page without script and without anything from elsewhere.
   type: str
 """
 
@@ -41,12 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_html import to_html
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import report_of, untrusted
-
-
-def report_html(report: Any) -> Any:
-    """Return the report as HTML, one page without script and without anything from elsewhere."""
-    return untrusted(to_html(report_of(report, "report_html")))
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import renderer
 
 
 class FilterModule:
@@ -54,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter."""
-        return {"report_html": report_html}
+        return {"report_html": renderer("report_html", to_html)}

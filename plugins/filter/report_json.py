@@ -9,16 +9,8 @@ DOCUMENTATION = r"""
 name: report_json
 short_description: The report as JSON
 version_added: 0.1.0
-author:
-  - exchange.mitigation contributors
-description:
-  - Renders the report that P(exchange.mitigation.report_rows#filter) made.
-  - Text from servers and feeds is escaped and never templated.
-options:
-  _input:
-    description: What P(exchange.mitigation.report_rows#filter) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - exchange.mitigation.report
 """
 
 EXAMPLES = r"""
@@ -33,7 +25,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report as JSON text.
+  description: JSON text. Its schema is docs/schema/report.schema.json of the collection.
   type: str
 """
 
@@ -41,12 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report import to_json
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import report_of, untrusted
-
-
-def report_json(report: Any) -> Any:
-    """Return the report as JSON text."""
-    return untrusted(to_json(report_of(report, "report_json")))
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import renderer
 
 
 class FilterModule:
@@ -54,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter."""
-        return {"report_json": report_json}
+        return {"report_json": renderer("report_json", to_json)}

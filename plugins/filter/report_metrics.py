@@ -9,23 +9,15 @@ DOCUMENTATION = r"""
 name: report_metrics
 short_description: The report as metrics
 version_added: 0.1.0
-author:
-  - exchange.mitigation contributors
-description:
-  - Renders the report that P(exchange.mitigation.report_rows#filter) made.
-  - Text from servers and feeds is escaped and never templated.
-options:
-  _input:
-    description: What P(exchange.mitigation.report_rows#filter) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - exchange.mitigation.report
 """
 
 EXAMPLES = r"""
 - name: Write the report
   ansible.builtin.copy:
     content: "{{ report | exchange.mitigation.report_metrics | string }}"
-    dest: /srv/reports/report.prom
+    dest: /srv/reports/metrics.prom
     mode: "0640"
   delegate_to: localhost
   run_once: true
@@ -33,7 +25,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report as metrics in the Prometheus text format.
+  description: Gauges in the Prometheus text format, for the textfile collector of node_exporter.
   type: str
 """
 
@@ -41,12 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_metrics import to_metrics
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import report_of, untrusted
-
-
-def report_metrics(report: Any) -> Any:
-    """Return the report as metrics in the Prometheus text format, for the textfile collector of node_exporter."""
-    return untrusted(to_metrics(report_of(report, "report_metrics")))
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import renderer
 
 
 class FilterModule:
@@ -54,4 +41,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filter."""
-        return {"report_metrics": report_metrics}
+        return {"report_metrics": renderer("report_metrics", to_metrics)}

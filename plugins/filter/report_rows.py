@@ -17,7 +17,10 @@ description:
   - A server that could not be read is part of it, with everything unknown.
 options:
   _input:
-    description: Per host a dictionary with V(host), V(server) as M(exchange.mitigation.server_info) returned it, V(unreachable), V(reason) and V(msg).
+    description:
+      - Per host a dictionary with V(host), V(server) as M(exchange.mitigation.server_info) returned it, V(unreachable), V(reason) and V(msg).
+      - Optionally V(observed_at) (ISO 8601), V(events) as M(exchange.mitigation.event_info) returned them, and V(diff) as
+        M(exchange.mitigation.mitigation) returned it in check mode.
     type: list
     elements: dict
     required: true
@@ -42,6 +45,15 @@ options:
     type: list
     elements: str
     default: []
+  previous:
+    description:
+      - The report of the run before, as P(exchange.mitigation.report_json#filter) wrote it (text) or as a dictionary.
+      - What is new and what was fixed is told by it.
+      - Anything that is no such report counts as none.
+    type: raw
+  journal:
+    description: What P(exchange.mitigation.journal_facts#filter) returned. Which of our blocks can be lifted, and when our runs were, is told by it.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -57,7 +69,8 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report import build
@@ -72,10 +85,23 @@ def report_rows(
     generated_at: str = "",
     run_id: str | None = None,
     hosts: Any = (),
+    previous: Any = None,
+    journal: Any = None,
 ) -> Any:
     """Return the report as a value."""
-    results, organization, feed, drift, run_id, hosts = plain([results, organization, feed, drift, run_id, hosts], "report_rows")
-    return untrusted(build(results, organization, feed, drift, str(generated_at), run_id, hosts))
+    values = [results, organization, feed, drift, run_id, hosts, _report(previous), journal]
+    results, organization, feed, drift, run_id, hosts, previous, journal = plain(values, "report_rows")
+    return untrusted(build(results, organization, feed, drift, str(generated_at), run_id, hosts, previous, journal))
+
+
+def _report(value: Any) -> Any:
+    """Return an earlier report from its text; None for what is none, such as a file of something else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, Mapping) and value.get("schema") == 1 else None
 
 
 class FilterModule:

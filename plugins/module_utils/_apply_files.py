@@ -26,6 +26,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan import F
 CONSTRAINED = "MethodInvocationNotSupportedInConstrainedLanguage"
 NOT_LISTED = "CommandNotFoundException"
 
+#: The file on which all of IIS depends.
+APPLICATION_HOST = "applicationhost.config"
+#: A JEA session says so by itself; to try would be a refused command in the server's log.
+OFFERED: Statement = (call("Get-Command", Name="ForEach-Object"),)
+
 descriptor = security
 
 
@@ -51,6 +56,8 @@ class Files:
         self.journal = journal
         self.now = now
         self.progress = progress
+        #: whether the session lets a method be called; None until it was asked
+        self._calls: bool | None = None
 
     def make(self, edit: FileEdit, verb: str, sddl: str) -> Operation:
         """Carry one edit out and verify it. Raises FileMoved, ApplyError (the bytes before are back), ConnectionFailure."""
@@ -170,7 +177,9 @@ class Files:
         if operation.after is not None:
             self.host.change((call("Set-Content", LiteralPath=operation.temporary, Encoding="Byte", Value=operation.after),))
             reads.append(content(operation.temporary))
-        answers = self.host.read(reads)
+        answers = self.host.read([*reads, OFFERED] if self._calls is None else reads)
+        if self._calls is None:
+            self._calls = bool(answers[-1].objects)
         if operation.after is not None and file_bytes(answers[1]) != operation.after:
             self._discard(operation.temporary)
             self._end(operation, "abandoned")
@@ -190,17 +199,31 @@ class Files:
 
     def _swap(self, source: str, target: str, backup: str) -> None:
         """Put source in target's place, target's old bytes into backup; the target keeps its security descriptor."""
-        try:
-            self.host.change((call("Get-Item", LiteralPath=source, Force=True), call("ForEach-Object", MemberName="Replace", ArgumentList=[target, backup])))
-        except CmdletError as exc:
-            if CONSTRAINED not in exc.fqid and not exc.fqid.startswith(NOT_LISTED):
-                raise
-            # Copying over an existing file keeps its descriptor too, with a short window of torn reads (CMDLETS.md 2.1). The copy
-            # beside it holds the same secrets, so it is protected in the same way.
-            self.host.change((call("Copy-Item", LiteralPath=target, Destination=backup),))
-            self.host.change((call("Get-Acl", LiteralPath=target), call("Set-Acl", LiteralPath=backup)))
-            self.host.change((call("Copy-Item", LiteralPath=source, Destination=target, Force=True),))
-            self._discard(source)
+        if self._calls is None:
+            (answer,) = self.host.read([OFFERED])
+            self._calls = bool(answer.objects)
+        if self._calls:
+            try:
+                replace = call("ForEach-Object", MemberName="Replace", ArgumentList=[target, backup])
+                self.host.change((call("Get-Item", LiteralPath=source, Force=True), replace))
+                return
+            except CmdletError as exc:
+                if CONSTRAINED not in exc.fqid and not exc.fqid.startswith(NOT_LISTED):
+                    raise
+                self._calls = False
+        if ntpath.basename(target).lower() == APPLICATION_HOST:
+            # Copying leaves a moment in which the file is half written, and all of IIS depends on this one.
+            raise CmdletError(
+                "this session cannot replace the file in one step, which is needed where all of IIS depends on it; "
+                "use a session in FullLanguage mode that is not a JEA endpoint, or remove the rule in IIS Manager",
+                target=target,
+            )
+        # Copying over an existing file keeps its descriptor too, with a short window of torn reads (CMDLETS.md 2.1). The copy
+        # beside it holds the same secrets, so it is protected in the same way.
+        self.host.change((call("Copy-Item", LiteralPath=target, Destination=backup),))
+        self.host.change((call("Get-Acl", LiteralPath=target), call("Set-Acl", LiteralPath=backup)))
+        self.host.change((call("Copy-Item", LiteralPath=source, Destination=target, Force=True),))
+        self._discard(source)
 
     def _move(self, source: str, target: str) -> None:
         """Rename within a folder; where the session does not list that, copy and remove."""

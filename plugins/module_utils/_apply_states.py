@@ -141,6 +141,9 @@ class States:
         if seen[1] != wanted[1]:
             self.progress(f"{entry.target}: {_mode(entry, wanted)}")
             self.host.change(_set_mode(entry, wanted[1]))
+        if wanted[0] in RUNNING and seen[0].endswith(MOVING):
+            # One that is still stopping cannot be started.
+            seen = self._settled(entry, wanted) or seen
         if seen[0] != wanted[0]:
             self.progress(f"{entry.target}: {'starting' if wanted[0] in RUNNING else 'stopping'}")
             self.host.change(_set_state(entry, wanted[0] in RUNNING))

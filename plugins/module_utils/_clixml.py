@@ -97,12 +97,6 @@ def decode(xml: str | bytes) -> Any:
     return _guarded(root)
 
 
-def decode_all(xml: str | bytes) -> list[Any]:
-    """Return the objects of a whole document (``<Objs>``, as Export-Clixml writes it). Raises ClixmlError."""
-    root = _parse(xml)
-    return _decoded(root) if _tag(root) == "Objs" else [_guarded(root)]
-
-
 def _parse(xml: str | bytes) -> ET.Element:
     data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -251,6 +245,12 @@ class _Decoder:
                 self._members(found, child, notes)
             else:
                 found.value = self.value(child)
+        inner = found.value
+        if isinstance(inner, PSObject) and inner is not found:
+            # A proxy of JEA wraps an object once more, and repeats its notes outside (CMDLETS.md 9): it is one object for whoever reads it.
+            known = {key.lower() for key in found.properties}
+            found.properties.update({key: value for key, value in inner.properties.items() if key.lower() not in known})
+            found.value = inner.value
         return found
 
     def _container(self, element: ET.Element, reference: str | None) -> Any:

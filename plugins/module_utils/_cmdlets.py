@@ -26,10 +26,12 @@ CHANGES = "changes"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """The values that a parameter may carry: a name for documentation and a test."""
+    """The values that a parameter may carry: a name for documentation and a test; where it is so, the only texts or their pattern."""
 
     name: str
     accepts: Callable[[Any], bool]
+    values: tuple[str, ...] = ()
+    pattern: str = ""
 
 
 def _is_strings(value: Any) -> bool:
@@ -47,6 +49,10 @@ BYTES = Kind("bytes", lambda value: isinstance(value, bytes))
 MULTI = Kind("list of strings", _is_strings)
 
 
+#: A Uri is sent as text; null clears it (CMDLETS.md 0 row 9).
+URI_OR_NULL = Kind("URL or null", lambda value: value is None or (isinstance(value, str) and value != ""))
+
+
 #: Exchange's own services and application pools; the one whose stop would take every other with it is left out.
 EXCHANGE_NAME = re.compile(r"MSExchange(?!ADTopology$)[A-Za-z0-9]{1,200}", re.IGNORECASE)
 #: The elements of applicationHost.config whose autoStart may be set.
@@ -61,21 +67,25 @@ def _is_exchange_name(value: Any) -> bool:
     return isinstance(value, str) and EXCHANGE_NAME.fullmatch(value) is not None
 
 
-SERVICE = Kind("name of an Exchange service", _is_exchange_name)
-SERVICES = Kind("list of names of Exchange services", lambda value: _is_strings(value) and bool(value) and all(map(_is_exchange_name, value)))
-POOL = Kind("name of an Exchange application pool", _is_exchange_name)
+SERVICE = Kind("name of an Exchange service", _is_exchange_name, pattern=EXCHANGE_NAME.pattern)
+SERVICES = Kind(
+    "list of names of Exchange services", lambda value: _is_strings(value) and bool(value) and all(map(_is_exchange_name, value)),
+    pattern=EXCHANGE_NAME.pattern,
+)  # fmt: skip
+POOL = Kind("name of an Exchange application pool", _is_exchange_name, pattern=EXCHANGE_NAME.pattern)
+POOL_ELEMENT = Kind("the element of an Exchange application pool", _is_pool_filter, pattern=POOL_FILTER.pattern)
 HEADERS = Kind("hashtable of strings", lambda value: isinstance(value, dict) and _is_strings([*value, *value.values()]))
 
 
 def one_of(*values: str) -> Kind:
     """Return the kind of a parameter that takes only these texts."""
-    return Kind(" | ".join(values), lambda value: value in values)
+    return Kind(" | ".join(values), lambda value: value in values, values)
 
 
 def matching(name: str, pattern: str) -> Kind:
     """Return the kind of a parameter whose whole text matches a pattern."""
     compiled = re.compile(pattern)
-    return Kind(name, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
+    return Kind(name, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None, pattern=pattern)
 
 
 _WINDOWS_PATH = r'[A-Za-z]:(?:\\[^\\/:*?"<>|\x00-\x1f]+)+'
@@ -179,17 +189,26 @@ _ROWS = (
     Row("Stop-WebAppPool", {"Name": POOL}, HOST, CHANGES, _IIS_CHANGE, "CMDLETS.md 5", mandatory=("Name",)),
     Row(
         "Set-WebConfigurationProperty",
-        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": Kind("the element of an Exchange application pool", _is_pool_filter),
+        {"PSPath": one_of("MACHINE/WEBROOT/APPHOST"), "Filter": POOL_ELEMENT,
          "Name": one_of("autoStart"), "Value": BOOL},
-        HOST, CHANGES, "local administrator (writes applicationHost.config); not under JEA", "CMDLETS.md 5",
+        HOST, CHANGES, "local administrator (writes applicationHost.config)", "CMDLETS.md 5",
         mandatory=("PSPath", "Filter", "Name", "Value"),
     ),
     # Without UseBasicParsing it prompts, since December 2025.
-    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS}, HOST, READS,
+    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS, "Proxy": PROXY}, HOST, READS,
         "none on the server; the answer is the one that anybody gets; not under JEA", "CMDLETS.md 8",
         mandatory=("Uri", "UseBasicParsing", "TimeoutSec")),
+    # Of server_info with gather: reachability.
+    Row("Resolve-DnsName", {"Name": STRING, "Type": one_of("A"), "DnsOnly": SWITCH}, HOST, READS, "none; not under JEA", "CMDLETS.md 8",
+        mandatory=("Name", "Type", "DnsOnly")),
+    Row("Test-NetConnection", {"ComputerName": STRING, "Port": INT}, HOST, READS, "none; a function, so full language mode", "CMDLETS.md 8",
+        mandatory=("ComputerName", "Port")),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
+    # Brings Exchange's cmdlets into a runspace of the host (exchange_access: snapin).
+    Row("Add-PSSnapin", {"Name": one_of("Microsoft.Exchange.Management.PowerShell.SnapIn")}, HOST, READS,
+        "a logon that Active Directory takes (CredSSP or Kerberos delegation), read access to Exchange's configuration there; never under JEA",
+        "CMDLETS.md 9, FACTS.md 8", mandatory=("Name",)),
     Row("Write-Output", {"InputObject": STRING}, HOST, READS, "none; under JEA list it, else reads are not batched", "CMDLETS.md 9",
         mandatory=("InputObject",)),
     # Of url_rewrite, service and event_info (CMDLETS.md 1, 4, 6, 7, 8).
@@ -197,7 +216,7 @@ _ROWS = (
     Row("Get-FileHash", {"LiteralPath": STRING, "Algorithm": one_of("SHA256")}, HOST, READS, _READ_FILE + "; a function, under JEA VisibleFunctions",
         "CMDLETS.md 1", mandatory=("LiteralPath", "Algorithm")),
     Row("Get-AuthenticodeSignature", {"LiteralPath": STRING}, HOST, READS, _READ_FILE, "CMDLETS.md 6", mandatory=("LiteralPath",)),
-    Row("Get-Command", {"Name": one_of("Start-Process")}, HOST, READS, "none", "CMDLETS.md 9", mandatory=("Name",)),
+    Row("Get-Command", {"Name": one_of("Start-Process", "ForEach-Object")}, HOST, READS, "none", "CMDLETS.md 9", mandatory=("Name",)),
     # Runs nothing but Windows Installer, quiet, on a package or product code, with a log.
     Row("Start-Process", {"FilePath": MSIEXEC, "ArgumentList": MSIEXEC_ARGUMENTS, "Wait": SWITCH, "PassThru": SWITCH}, HOST, CHANGES,
         "local administrator; never under JEA", "CMDLETS.md 6", mandatory=("FilePath", "ArgumentList", "Wait", "PassThru")),
@@ -217,10 +236,12 @@ _ROWS = (
         "Organization Management (role Organization Configuration)", "FACTS.md 4.1"),
     Row("Get-ExchangeServer", {"Identity": STRING, "DomainController": STRING}, EXCHANGE, READS, "View-Only Organization Management",
         "CMDLETS.md 10, FACTS.md 4"),
+    Row("Get-DatabaseAvailabilityGroup", {"DomainController": STRING}, EXCHANGE, READS,
+        "View-Only Organization Management; without it, no two members in one batch needs exchange_mitigation_dag", "CMDLETS.md 10"),
     Row(
         "Set-ExchangeServer",
-        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,
-         "Confirm": SWITCH},
+        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL,
+         "InternetWebProxy": URI_OR_NULL, "DomainController": STRING, "Confirm": SWITCH},
         EXCHANGE, CHANGES, "Server Management (role Exchange Servers)", "FACTS.md 4.1, CMDLETS.md 10", mandatory=("Identity",),
     ),
 )
@@ -277,8 +298,3 @@ def enforce_statement(statement: Statement, endpoint: str) -> tuple[Row, ...]:
             wanted = f"only takes the output of {row.follows}" if row.follows else "takes no output of another cmdlet"
             raise CmdletNotAllowed(f"The cmdlet {row.cmdlet} {wanted}, so nothing was sent.", cmdlet=row.cmdlet)
     return rows
-
-
-def is_change(statement: Statement) -> bool:
-    """Tell whether a statement changes the server."""
-    return any(enforce(call).effect == CHANGES for call in statement)

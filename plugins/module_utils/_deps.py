@@ -22,13 +22,20 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 
 @dataclasses.dataclass(frozen=True)
 class Library:
-    """A library: what to import, the package that brings it, the lowest version that is enough, and what else it needs."""
+    """A library: what to import, the package that brings it, the lowest version that is enough, and what else it needs.
+
+    ``install`` is what to give pip where that is not the package itself.
+    """
 
     module: str
     package: str
     minimum: str
     system: str = ""
+    install: str = ""
 
+
+#: requirements-kerberos.txt and bindep.txt have the same.
+_KERBEROS = "a C compiler, the Kerberos headers (krb5-devel or libkrb5-dev) and kinit (krb5-workstation or krb5-user)"
 
 #: By the name that use sites give. The minima equal requirements.txt.
 LIBRARIES = {
@@ -37,8 +44,8 @@ LIBRARIES = {
     "pypsrp": Library("pypsrp.powershell", "pypsrp", "0.8.0"),
     "winrm": Library("winrm.protocol", "pywinrm", "0.4.3"),
     "requests": Library("requests", "requests", "2.9.1"),
-    "gssapi": Library("gssapi", "gssapi", "1.6.0", "the Kerberos headers (krb5-devel or libkrb5-dev), a C compiler and the kinit program"),
-    "krb5": Library("krb5", "krb5", "0.3.0", "the Kerberos headers (krb5-devel or libkrb5-dev), a C compiler and the kinit program"),
+    "gssapi": Library("gssapi", "gssapi", "1.6.0", _KERBEROS, "pypsrp[kerberos]"),
+    "krb5": Library("krb5", "krb5", "0.3.0", _KERBEROS, "pypsrp[kerberos]"),
 }
 
 _checked: dict[str, Any] = {}
@@ -88,6 +95,11 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def missing_library(name: str) -> MissingLibrary:
+    """Return what ``require`` raises where nothing of a library is installed."""
+    return _missing(LIBRARIES[name], None, "")
+
+
 def _missing(library: Library, found: str | None, cause: str) -> MissingLibrary:
     state = f"is version {found}, too old" if found else "is missing"
     needs = f" It also needs {library.system}." if library.system else ""
@@ -95,7 +107,7 @@ def _missing(library: Library, found: str | None, cause: str) -> MissingLibrary:
     return MissingLibrary(
         f"The Python library {library.package} {state} on the controller{because}: version {library.minimum} or newer is needed in "
         f"{sys.executable} (Python {platform.python_version()}), install it with: "
-        f"{sys.executable} -m pip install '{library.package}>={library.minimum}'.{needs}",
+        f"{sys.executable} -m pip install '{library.install or f'{library.package}>={library.minimum}'}'.{needs}",
         library=library.package,
         minimum=library.minimum,
         found=found,

@@ -94,7 +94,7 @@ def drift(results: Iterable[Mapping[str, Any]], organization: Mapping[str, Any] 
 
     ``results`` holds per host ``{host, desired: {organization_enabled, server_enabled, blocked: {set, add, remove}, mitigations}, server}``
     with ``server`` as ``server_info`` returned it (None where nothing could be read). Returns ``{items, unknown, count}``;
-    an item is ``{scope, host, server, setting, kind, wanted, actual, text}``.
+    an item is ``{scope, host, server, setting, kind, wanted, actual, diff, text}``, ``diff`` being lines that begin with "-", "+" or a space.
     """
     hosts = [as_dict(result) for result in results]
     known = as_dict(organization)
@@ -112,7 +112,23 @@ def drift(results: Iterable[Mapping[str, Any]], organization: Mapping[str, Any] 
 
 
 def _item(scope: str, host: str | None, server: str | None, setting: str, kind: str, wanted: Any, actual: Any, text: str) -> dict[str, Any]:
-    return {"scope": scope, "host": host, "server": server, "setting": setting, "kind": kind, "wanted": wanted, "actual": actual, "text": text}
+    return {
+        "scope": scope, "host": host, "server": server, "setting": setting, "kind": kind,
+        "wanted": wanted, "actual": actual, "diff": _diff(wanted, actual) if kind != "unknown" else [], "text": text,
+    }
+
+
+def _diff(wanted: Any, actual: Any) -> list[str]:
+    """Return the lines between what is and what should be; of a list one line per entry, ids compared without case."""
+    if not isinstance(wanted, list):
+        return [f"- {_word(actual)}", f"+ {_word(wanted)}"] if wanted is not None else []
+    have, want = ({str(value).casefold(): str(value) for value in as_list(values)} for values in (actual, wanted))
+    lines = [f"{' ' if key in want else '-'} {value}" for key, value in have.items()]
+    return lines + [f"+ {value}" for key, value in want.items() if key not in have]
+
+
+def _word(value: Any) -> str:
+    return _on(value) if isinstance(value, bool) or value is None else str(value)
 
 
 def _on(value: Any) -> str:
@@ -174,6 +190,11 @@ def _mitigations(
 ) -> None:
     label = str(host.get("host"))
     wishes = ids(desired.get("mitigations"))
+    for verdict in (as_dict(value) for value in as_list(seen.get("mitigations"))):
+        identifier, state = str(verdict.get("id")), verdict.get("state")
+        if identifier.casefold().startswith("local-") and state not in ("absent", "unsupported") and not wants(wishes, identifier):
+            text = f"{identifier} is on this server, and nothing says whether it is wanted."
+            unknown.append(_item("mitigation", label, name, identifier, "unknown", None, state, text))
     if not wishes:
         return
     if not seen:

@@ -113,3 +113,9 @@ class ApplyError(MitigationError):
     """A change failed; the details say whether it was undone and what the server is like now."""
 
     reason = "apply_failed"
+
+
+class DeliveryError(MitigationError):
+    """A notice was not delivered. ``reason`` says where it ended: ``mail_connect``, ``mail_auth``, ``webhook_status``..."""
+
+    reason = "notice_failed"

@@ -13,13 +13,16 @@ import dataclasses
 import datetime
 import re
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import EXCHANGE
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Task, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
 
 #: An id as EM and the documentation write them (FACTS.md 4.4): M1, M2.1.0, PING1, LOCAL-7. Nothing else is sent.
 MITIGATION_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[.\-_][A-Za-z0-9]+)*")
@@ -62,6 +65,7 @@ def organization_from(found: PSObject, servers: Sequence[PSObject]) -> dict[str,
     return {
         "name": text(found.get("Name")) or found.to_string or "",
         "mitigations_enabled": plain(found.get("MitigationsEnabled")),
+        "em_supported": found.has("MitigationsEnabled"),
         "domain_controller": text(found.get("OriginatingServer")),
         "servers": sorted((server_from(server) for server in servers), key=lambda server: str(server["name"]).lower()),
     }
@@ -112,13 +116,41 @@ def find_server(organization: Mapping[str, Any], identity: str) -> dict[str, Any
     return next((dict(server) for server in servers if is_server(server, identity)), None)
 
 
-def read_organization(exchange: Session) -> dict[str, Any]:
-    """Read organisation and servers in one session. Raises CmdletError, ConnectionFailure."""
-    answers = exchange.read([(call("Get-OrganizationConfig"),), (call("Get-ExchangeServer"),)])
-    organization, servers = (objects(answer) for answer in answers)
+def read_organization(exchange: Session, groups: bool = False) -> dict[str, Any]:
+    """Read organisation and servers in one session, on request their availability groups too. Raises CmdletError, ConnectionFailure."""
+    wanted = [(call("Get-OrganizationConfig"),), (call("Get-ExchangeServer"),), *([(call("Get-DatabaseAvailabilityGroup"),)] if groups else [])]
+    answers = exchange.read(wanted)
+    organization, servers = (objects(answer) for answer in answers[:2])
     if not organization:
         raise CmdletError("Get-OrganizationConfig returned no organisation.", "Get-OrganizationConfig", reason="answer_incomplete")
-    return organization_from(organization[0], servers)
+    found = organization_from(organization[0], servers)
+    if groups:
+        add_groups(found, answers[2])
+    return found
+
+
+def add_groups(organization: dict[str, Any], answer: Answer) -> None:
+    """Put ``dags`` into an organisation and ``dag`` into its servers; an account that may not read them leaves None, which means unknown."""
+    members: dict[str, str] = {}
+    dags: list[dict[str, Any]] | None = None
+    if not answer.errors:
+        dags = []
+        for found in objects(answer):
+            name = text(found.get("Name")) or found.to_string or ""
+            # A member is shown by its name, by its place in the directory, or by its distinguished name.
+            servers = [_last(server) for server in strings(found.get("Servers"))]
+            dags.append({"name": name, "servers": sorted(servers, key=str.lower)})
+            members.update({server.lower(): name for server in servers})
+        dags.sort(key=lambda dag: str(dag["name"]).lower())
+    organization["dags"] = dags
+    for server in organization["servers"]:
+        server["dag"] = members.get(str(server["name"]).lower())
+
+
+def _last(identity: str) -> str:
+    if identity.upper().startswith("CN="):
+        return identity[3:].partition(",")[0]
+    return identity.rpartition("/")[2]
 
 
 def organization_of(task: Task) -> dict[str, Any]:
@@ -168,9 +200,8 @@ def objects(answer: Answer) -> list[PSObject]:
     if answer.errors:
         error = answer.errors[0]
         cmdlet = answer.statement[-1].cmdlet
-        unknown = "CommandNotFoundException" in error.exception or error.fqid.startswith("CommandNotFoundException")
-        reason = "cmdlet_not_available" if unknown or error.fqid.startswith("NamedParameterNotFound") else None
-        remedy = " The account lacks the role that has the cmdlet." if reason else ""
+        remedy = lacking(cmdlet, EXCHANGE, error.fqid, error.exception)
+        reason = "cmdlet_not_available" if remedy else None
         message = " ".join(error.message.split()).rstrip(".")
         raise CmdletError(f"{cmdlet} failed: {message}.{remedy}", cmdlet, error.fqid, error.category, error.exception, error.target, reason=reason)
     return [item for item in answer.objects if isinstance(item, PSObject)]
@@ -181,7 +212,7 @@ def objects(answer: Answer) -> list[PSObject]:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting: the module's option and the key in returned values, the cmdlet's parameter, and ``bool`` or ``ids``."""
+    """One setting: the module's option and the key in returned values, the cmdlet's parameter, and ``bool``, ``ids`` or ``uri``."""
 
     option: str
     parameter: str
@@ -194,6 +225,7 @@ SERVER_SETTINGS = (
     Setting("mitigations_enabled", "MitigationsEnabled", "bool"),
     Setting("mitigations_blocked", "MitigationsBlocked", "ids"),
     Setting("data_collection_enabled", "DataCollectionEnabled", "bool"),
+    Setting("internet_web_proxy", "InternetWebProxy", "uri"),
 )
 
 
@@ -225,13 +257,33 @@ def plan_settings(settings: Sequence[Setting], params: Mapping[str, Any], curren
         if wanted is None:
             continue
         present = current.get(setting.option)
-        target = blocked_after(present or [], wanted) if setting.kind == "ids" else wanted
+        target = _KINDS[setting.kind](present, wanted)
         if _same(present, target):
             continue
         before[setting.option] = present
         after[setting.option] = target
         parameters[setting.parameter] = target
     return SettingsPlan(before, after, parameters)
+
+
+def proxy_after(wanted: str) -> str | None:
+    """Return a proxy as Exchange shows it (System.Uri: scheme and host in small letters, no default port, a path), None for an empty text."""
+    text_ = wanted.strip()
+    if not text_:
+        return None
+    try:
+        parts = urllib.parse.urlsplit(text_)
+        port = parts.port
+    except ValueError:
+        parts, port = urllib.parse.urlsplit(""), None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", text_):
+        raise InvalidInput(f"internet_web_proxy takes a URL such as http://proxy.example.com:8080, not {text_!r}; an empty text removes the proxy.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InvalidInput("internet_web_proxy takes scheme, host and port alone: Exchange logs on to a proxy with the server's own account.")
+    scheme, host = parts.scheme.lower(), parts.hostname.lower()
+    host = f"[{host}]" if ":" in host else host
+    shown = "" if port in (None, {"http": 80, "https": 443}[scheme]) else f":{port}"
+    return f"{scheme}://{host}{shown}{parts.path or '/'}"
 
 
 def blocked_after(present: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
@@ -259,6 +311,20 @@ def blocked_after(present: Sequence[str], wanted: Mapping[str, Any]) -> list[str
     for item in kept:
         unique.setdefault(item.lower(), item)
     return list(unique.values())
+
+
+#: Kind of a setting -> what a wish makes of the present value.
+_KINDS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "bool": lambda dummy_present, wanted: wanted,
+    "ids": lambda present, wanted: blocked_after(present or [], wanted),
+    "uri": lambda dummy_present, wanted: proxy_after(wanted),
+}
+
+
+def added_ids(present: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return the ids that are new."""
+    shown = {item.lower() for item in present}
+    return [item for item in after if item.lower() not in shown]
 
 
 def _same(present: Any, wanted: Any) -> bool:

@@ -123,7 +123,7 @@ class _Work:
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no .netrc; proxies were taken above
-                session.mount("https://", _adapter(self.ca_path))
+                session.mount("https://", adapter(self.ca_path))
                 with session.get(
                     self.url,
                     headers={"Accept": "application/xml, text/xml", "Accept-Encoding": "identity", "User-Agent": "exchange.mitigation"},
@@ -175,7 +175,7 @@ class _Work:
 
     def _hop(self, exc: BaseException) -> FetchError:
         """Return the FetchError that names the hop, from the chain of exceptions of requests and urllib3."""
-        chain = _causes(exc)
+        chain = causes(exc)
         text = " ".join(str(cause) for cause in chain)
         if any(isinstance(cause, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)) for cause in chain):
             if "407" in text:
@@ -197,7 +197,7 @@ class _Work:
         return unfetched("content_broken", f"The answer of {self.host} broke off ({type(exc).__name__}).")
 
 
-def _causes(exc: BaseException) -> list[BaseException]:
+def causes(exc: BaseException) -> list[BaseException]:
     """Return an exception with everything it was raised from or carries as argument or reason."""
     found: list[BaseException] = []
     waiting: list[BaseException] = [exc]
@@ -211,7 +211,7 @@ def _causes(exc: BaseException) -> list[BaseException]:
     return found
 
 
-def _adapter(ca_path: str | None) -> Any:
+def adapter(ca_path: str | None) -> Any:
     """Return a requests adapter that speaks TLS 1.2 or newer; without ``ca_path`` the system's authorities count beside certifi's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -36,6 +36,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites imp
     directories,
     find_site,
     folded,
+    folders,
     is_prefix,
     joined,
     key,
@@ -137,14 +138,21 @@ class Configuration:
         """Return the web.config that belongs to a URL path."""
         return ntpath.join(self.physical_path(site, url_path), "web.config")
 
-    def has_application(self, site: str, url_path: str) -> bool:
-        """Say whether a URL path is an application of its own."""
-        return any(folded(segments(a.path)) == folded(segments(url_path)) for a in self.site(site).applications)
-
     def applications_below(self, site: str, url_path: str) -> list[str]:
         """Return the applications that inherit from a path, nearest first as declared."""
         base = segments(url_path)
         return [a.path for a in self.site(site).applications if is_prefix(base, segments(a.path)) and len(segments(a.path)) > len(base)]
+
+    def folders_below(self, site: str, url_path: str) -> list[str]:
+        """Return the folders below a path that are no applications and hold a web.config of their own, of those that Exchange has."""
+        return [path for path in self._folders(self.site(site)) if is_prefix(segments(url_path), segments(path)) and segments(path) != segments(url_path)]
+
+    def _folders(self, site: Site) -> list[str]:
+        states = ((path, self.files.get(key(file))) for path, file in folders(site).items())
+        return [path for path, state in states if state is not None and (state.data is not None or state.error)]
+
+    def _paths(self, site: Site) -> list[str]:
+        return [*directories(site), *self._folders(site)]
 
     def sharing_folder(self, site: str, url_path: str) -> list[tuple[str, str]]:
         """Return the other places (site, URL path) whose folder is the same."""
@@ -159,7 +167,7 @@ class Configuration:
         return [
             (site.name, path)
             for site in self.sites
-            for path in directories(site)
+            for path in self._paths(site)
             if key(ntpath.join(site.physical_path(path) or "", "web.config")) == key(file)
         ]
 
@@ -167,13 +175,26 @@ class Configuration:
         """Return every application or virtual directory (site, URL path) whose configuration takes this web.config in."""
         wanted = key(file)
         return [
-            (site.name, path) for site in self.sites for path in directories(site) if any(f is not None and key(f) == wanted for dummy, f in levels(site, path))
+            (site.name, path) for site in self.sites for path in self._paths(site) if any(f is not None and key(f) == wanted for dummy, f in levels(site, path))
         ]
+
+    def places_read(self) -> list[tuple[str, str]]:
+        """Return every place (site, URL path) of which all files were read and understood."""
+        found = []
+        for place in [(site.name, path) for site in self.sites for path in self._paths(site)]:
+            try:
+                self.effective_rewrite(*place)
+            except ConfigurationError:
+                continue
+            found.append(place)
+        return found
 
     # Files
 
     def state_of(self, file: str) -> FileState:
         """Return what was read of a file. Raises ConfigurationError where it was not, or could not be, read."""
+        if key(file) == key(self.application_host.path):
+            return self.application_host
         state = self.files.get(key(file))
         if state is None:
             raise ConfigurationError(f"{file}: the file was not read, so what it says is unknown", "configuration_not_read", file=file, line=None)
@@ -191,7 +212,9 @@ class Configuration:
         return self._documents[key(file)]
 
     def with_file(self, file: str, data: bytes | None) -> Configuration:
-        """Return the configuration as it would be with other bytes in one file; this one stays as it is."""
+        """Return the configuration as it would be with other bytes in one file; this one stays as it is. Raises ConfigurationError."""
+        if key(file) == key(self.application_host.path):
+            return Configuration(dataclasses.replace(self.application_host, data=data), self.files, self.environment)
         files = dict(self.files)
         old = files.get(key(file))
         files[key(file)] = FileState(old.path if old is not None else file, data, old.sddl if old is not None else "")
@@ -340,6 +363,12 @@ class Configuration:
 def rewrite_support(application_host: bytes, file: str = "applicationHost.config") -> RewriteSupport:
     """Read URL Rewrite's traces from the bytes of applicationHost.config. Raises ConfigurationError."""
     return sections.rewrite_support(parse(application_host, file).root)
+
+
+def folder_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE) -> list[str]:
+    """Return the web.config files of a site's folders that may have one beside those of ``web_config_paths``. Raises ConfigurationError."""
+    entry = find_site(read_sites(parse(application_host, "applicationHost.config").root, environment), site)
+    return list(folders(entry).values()) if entry is not None else []
 
 
 def web_config_paths(application_host: bytes, environment: Mapping[str, str], site: str = DEFAULT_SITE, file: str | None = None) -> list[str]:

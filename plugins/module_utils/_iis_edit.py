@@ -20,7 +20,7 @@ NEW_FILE = b'<?xml version="1.0" encoding="UTF-8"?>\r\n<configuration>\r\n</conf
 #: The location block that a rule goes into when children must not inherit it.
 BLOCK = (("path", "."), ("inheritInChildApplications", "false"))
 #: Containers that mean nothing when they hold nothing.
-_CONTAINERS = frozenset({"rules", "outboundRules", "preConditions", "rewrite", "system.webServer"})
+_CONTAINERS = frozenset({"rules", "globalRules", "outboundRules", "preConditions", "rewrite", "system.webServer"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +60,6 @@ def apply(data: bytes, splices: Sequence[Splice]) -> bytes:
         parts += [data[at : splice.start], splice.inserted]
         at = end
     return b"".join(parts) + data[at:]
-
-
-def invert(splices: Sequence[Splice]) -> tuple[Splice, ...]:
-    """Return the splices that take others back."""
-    found, shift = [], 0
-    for splice in splices:
-        found.append(Splice(splice.start + shift, splice.inserted, splice.removed))
-        shift += len(splice.inserted) - len(splice.removed)
-    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)

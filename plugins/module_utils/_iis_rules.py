@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import OUTBOUND, Setting
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import is_prefix, segments
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Element
 
 INBOUND_RULE = "inbound"
@@ -57,6 +58,11 @@ class Rule:
     def locked(self) -> bool:
         """True where files further down may not take it away."""
         return self.attributes.get("lockItem", "false").lower() == "true"
+
+    def concerns(self, site: str, path: str) -> bool:
+        """Say whether a rule of applicationHost.config is for a place of a site: outside any location tag it is for all of them."""
+        place = segments(f"{site}{path}")
+        return is_prefix(segments(self.location or ""), place)
 
     @property
     def origin(self) -> tuple[str, tuple[int, int]]:

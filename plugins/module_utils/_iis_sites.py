@@ -17,6 +17,8 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans imp
 
 WEB_CONFIG = "web.config"
 DEFAULT_SITE = "Default Web Site"
+#: Folders of Exchange's applications that are no applications themselves and may hold a web.config of their own.
+FOLDERS = ("/aspnet_client", "/ecp/auth", "/owa/Current", "/owa/auth", "/owa/auth/Current")
 #: How the folder of OWA's front end ends, wherever Exchange is installed.
 _FRONT_END = "\\frontend\\httpproxy\\owa"
 _VARIABLE = re.compile(r"%([^%]+)%")
@@ -173,3 +175,16 @@ def directories(site: Site) -> list[str]:
             parts = segments(application.path) + segments(directory.path)
             found.setdefault(folded(parts), joined(parts))
     return list(found.values())
+
+
+def folders(site: Site) -> dict[str, str]:
+    """Return the web.config of each of FOLDERS that may exist in a site, by URL path: not of applications, nor where none is read."""
+    known = {folded(segments(path)) for path in directories(site)}
+    found = {}
+    for path in FOLDERS:
+        parts = folded(segments(path))
+        if parts not in known and (len(parts) == 1 or parts[:1] in known):
+            *dummy, (dummy_path, file) = levels(site, path)
+            if file is not None:
+                found[path] = file
+    return found

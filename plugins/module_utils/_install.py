@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _msiexec, _package, _reboot, _url_rewrite
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, MitigationError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session
 
 #: Seconds between two tries while Windows Installer is busy.
 BUSY_POLL = 15.0
@@ -238,11 +238,10 @@ def sweep(host: Session, leftovers: tuple[str, ...], progress: Callable[[str], A
             warn(left)
 
 
-def refuse_restricted(host: Session, name: str) -> None:
+def refuse_restricted(found: _url_rewrite.Machine) -> None:
     """Raise Refused where the endpoint does not let Windows Installer be run: a JEA endpoint, by design (DESIGN.md 2)."""
-    (answer,) = host.read([(call("Get-Command", Name="Start-Process"),)])
-    if answer.errors or not answer.objects:
+    if not found.can_install:
         raise Refused(
-            f"{name}: the session configuration does not offer Start-Process, so Windows Installer cannot be run through it; nothing was changed. "
-            "Use url_rewrite over the default endpoint with a local administrator, not over JEA.", "endpoint_restricted",
+            f"{found.name or 'This server'}: the session configuration does not offer Start-Process, so Windows Installer cannot be run through it; "
+            "nothing was changed. Use url_rewrite over the default endpoint with a local administrator, not over JEA.", "endpoint_restricted",
         )  # fmt: skip

@@ -10,6 +10,7 @@ lacks refuses the whole document, each with its own reason. Pure. Note that this
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -30,10 +31,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     SideEffect,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import shown, unproven
 
 LOCAL = _parse.LOCAL
-SITE = "Default Web Site"
+_RULE_NAME = re.compile(rf"exchange\.mitigation ({profile.IDENTIFIER.pattern}) - (?:inbound|outbound|precondition)(?: [2-9])?", re.ASCII | re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,12 @@ def rule_names(identifier: str) -> tuple[str, ...]:
     """Return every name that a rule of this id can have, so that rules of an earlier form of the document are known as ours."""
     kinds = ("inbound", "outbound", "precondition")
     return tuple(rule_name(identifier, kind, number) for kind in kinds for number in range(1, profile.MAX_ACTIONS + 1))
+
+
+def named_in(rule: str) -> str | None:
+    """Return the id of the local mitigation that a rule was made for, None for rules of other names."""
+    found = _RULE_NAME.fullmatch(rule)
+    return found[1] if found else None
 
 
 def parse(root: Any, domain: str) -> _parse.Document:
@@ -249,12 +257,14 @@ class _Reader:
         self._text(element.get("desc") or "", "the description of an action")
         readers[kind](element)
 
-    def _rewrite(self, element: Any, kind: str, own: set[str]) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Return path and conditions of a rewrite action."""
-        self._shape(element, {"type", "scope", "desc", "path"} | own, (), {"When"})
-        path = element.get("path")
-        if path not in profile.PATHS:
-            raise self.refuse("local_path", f"{shown(path, 60)} is none of the paths {', '.join(profile.PATHS)} of Exchange's front end.")
+    def _rewrite(self, element: Any, kind: str, own: set[str]) -> tuple[tuple[str, str], tuple[tuple[str, str], ...]]:
+        """Return place (site and path) and conditions of a rewrite action."""
+        self._shape(element, {"type", "scope", "desc", "path"} | own, {"site"}, {"When"})
+        site, path = element.get("site", DEFAULT_SITE), element.get("path")
+        if site not in profile.SITES:
+            raise self.refuse("local_path", f"{shown(site, 60)} is none of the sites {', '.join(profile.SITES)}.")
+        if path not in profile.SITES[site]:
+            raise self.refuse("local_path", f"{shown(path, 60)} is none of the paths {', '.join(profile.SITES[site])} of the site {site}.")
         whens = self._children(element)
         if not 1 <= len(whens) <= profile.MAX_CONDITIONS:
             raise self.refuse("local_structure", f"a rewrite action holds 1 to {profile.MAX_CONDITIONS} of When, not {len(whens)}.")
@@ -270,29 +280,30 @@ class _Reader:
             conditions.append((source, pattern))
         if len(set(conditions)) != len(conditions):
             raise self.refuse("local_structure", "a rewrite action has the same When twice.")
-        return path, tuple(conditions)
+        return (site, path), tuple(conditions)
 
-    def _add(self, path: str, rule: InboundRule | OutboundRule) -> None:
-        if (path, _nameless(rule)) in [(known.path, _nameless(known.rules[0])) for known in self.rules]:
+    def _add(self, at: tuple[str, str], rule: InboundRule | OutboundRule) -> None:
+        if (at, _nameless(rule)) in [((known.site, known.path), _nameless(known.rules[0])) for known in self.rules]:
             raise self.refuse("local_structure", "the same rewrite action stands there twice.")
         # At the root a rule is inherited by every application. Below it is not: /owa/Calendar shares /owa's folder and would
         # read it twice (FACTS.md 2.4).
+        site, path = at
         place = ROOT if path == "/" else LOCATION
         inbound = isinstance(rule, InboundRule)
-        self.rules.append(RewriteAction(SITE, path, place, (rule,), create_file=path == "/", first=inbound))
+        self.rules.append(RewriteAction(site, path, place, (rule,), create_file=path == "/", first=inbound))
 
     def _inbound(self, element: Any) -> None:
-        path, conditions = self._rewrite(element, "inbound", {"answer"})
+        at, conditions = self._rewrite(element, "inbound", {"answer"})
         answer = element.get("answer")
         if answer not in profile.ANSWERS:
             raise self.refuse("local_answer", f"{shown(answer, 40)} is none of the answers {', '.join(profile.ANSWERS)}.")
         self.counts["inbound"] += 1
         (source, pattern), more = conditions[0], conditions[1:]
         status = None if answer == profile.ABORT else int(answer)
-        self._add(path, InboundRule(rule_name(self.id, "inbound", self.counts["inbound"]), source, pattern, also=more, status=status))
+        self._add(at, InboundRule(rule_name(self.id, "inbound", self.counts["inbound"]), source, pattern, also=more, status=status))
 
     def _outbound(self, element: Any) -> None:
-        path, conditions = self._rewrite(element, "outbound", {"header", "value"})
+        at, conditions = self._rewrite(element, "outbound", {"header", "value"})
         header, value = element.get("header"), element.get("value")
         if header not in profile.HEADERS:
             raise self.refuse("local_header", f"{shown(header, 60)} is none of the response headers {', '.join(profile.HEADERS)}.")
@@ -302,7 +313,7 @@ class _Reader:
         number = self.counts["outbound"]
         variable = "RESPONSE_" + header.replace("-", "_")
         names = rule_name(self.id, "outbound", number), rule_name(self.id, "precondition", number)
-        self._add(path, OutboundRule(names[0], variable, value.replace("{R:0}", "{R:1}"), names[1], conditions))
+        self._add(at, OutboundRule(names[0], variable, value.replace("{R:0}", "{R:1}"), names[1], conditions))
 
     def _service(self, element: Any) -> None:
         self._shape(element, {"type", "scope", "desc", "service", "stop", "disable"})

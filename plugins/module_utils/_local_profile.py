@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import shown
 
 MAX_ACTIONS = 8  #: of one mitigation
@@ -33,6 +34,14 @@ ANSWERS = (ABORT, "400", "403", "404", "410", "503")
 
 #: Applications of Exchange's front end. A rule at / is inherited by all of them; below it is for that application alone.
 PATHS = ("/", "/API", "/Autodiscover", "/EWS", "/Microsoft-Server-ActiveSync", "/OAB", "/PowerShell", "/Rpc", "/ecp", "/mapi", "/owa")
+#: The same of the back end, to which the front end passes requests on. Not /Rpc, which lives in a folder of Windows.
+BACK_END_PATHS = (
+    "/", "/API", "/Autodiscover", "/EWS", "/Microsoft-Server-ActiveSync", "/OAB", "/PowerShell", "/PushNotifications",
+    "/ecp", "/mapi/emsmdb", "/mapi/nspi", "/owa",
+)  # fmt: skip
+BACK_END = "Exchange Back End"
+#: The sites that rules may be for, each with its paths; the first is meant where none is named.
+SITES = {DEFAULT_SITE: PATHS, BACK_END: BACK_END_PATHS}
 
 #: Response headers that tell browsers to be careful, and those that tell an attacker the version. None that carries a session or routes.
 HEADERS = (

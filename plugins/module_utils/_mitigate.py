@@ -153,7 +153,8 @@ def _survey(task: Task, wish: Wish, history: History) -> Survey:
     wanted = [mitigation for mitigation in found if mitigation is not None]
     kept = history.states_in_force(_undone_run(wish, history), "apply") if wish.undo_run_id else []
     services = [entry.name for entry in kept if entry.kind == SERVICE]
-    return survey(task, wanted, services, [entry.name for entry in kept if entry.kind != SERVICE])
+    files = [entry.path for entry in history.in_force(_undone_run(wish, history), "apply")] if wish.undo_run_id else []
+    return survey(task, wanted, services, [entry.name for entry in kept if entry.kind != SERVICE], files)
 
 
 def _undone_run(wish: Wish, history: History) -> str | None:

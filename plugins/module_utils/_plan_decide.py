@@ -158,7 +158,7 @@ class Decider:
             self._refuse_without_rewrite(mitigation)
         for index, action in enumerate(mitigation.rewrites):
             changes, configuration = _understood(work.changes), _understood(self.configuration)
-            site = self.request.site or action.site
+            site = action.on(self.request.site)
             if replaced[index]:
                 doubled = with_doubles(replaced[index], configuration.effective_rewrite(site, action.path))
                 changes.remove(mitigation, doubled, site, action.path)
@@ -202,7 +202,7 @@ class Decider:
         found = self._rules_to_remove(mitigation, one)
         for index, rules in found.items():
             action = mitigation.rewrites[index]
-            _understood(work.changes).remove(mitigation, rules, self.request.site or action.site, action.path)
+            _understood(work.changes).remove(mitigation, rules, action.on(self.request.site), action.path)
         names = [rule.name for rules in found.values() for rule in rules]
         for standing in one.standings:
             after = back(mitigation, standing, self.kept, self.request.include_foreign)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
     InboundRule,
@@ -19,11 +19,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     RewriteAction,
     precondition_of,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND, settings
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import key
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import GLOBAL, INBOUND, OUTBOUND, settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import directories, key
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import FileEdit, ParseCheck, Record
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 
@@ -31,7 +31,10 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._verdict impor
 FILTERS: Mapping[str, tuple[str, ...]] = {
     INBOUND: ("/system.webServer/rewrite/rules",),
     OUTBOUND: ("/system.webServer/rewrite/outboundRules", "/system.webServer/rewrite/outboundRules/preConditions"),
+    GLOBAL: ("/system.webServer/rewrite/globalRules",),
 }
+#: The sections in which rules of a kind stand.
+SECTIONS: Mapping[str, str] = {"inbound": INBOUND, "global": GLOBAL}
 
 
 @dataclasses.dataclass
@@ -43,6 +46,8 @@ class FileChange:
     sections: list[str] = dataclasses.field(default_factory=list)
     purposes: list[str] = dataclasses.field(default_factory=list)
     exact: tuple[bytes | None] | None = None
+    #: The rules that go: what they reach is what the change concerns, where the file is applicationHost.config.
+    reach: list[Rule] = dataclasses.field(default_factory=list)
 
     @property
     def after(self) -> bytes | None:
@@ -53,7 +58,7 @@ class FileChange:
 
     def copy(self) -> FileChange:
         """Return one that can go on by itself."""
-        return FileChange(self.draft.copy(), self.sddl, list(self.sections), list(self.purposes), self.exact)
+        return FileChange(self.draft.copy(), self.sddl, list(self.sections), list(self.purposes), self.exact, list(self.reach))
 
     def note(self, identifier: str, section: str) -> None:
         """Remember what the change is for."""
@@ -77,11 +82,7 @@ class Changes:
         return other
 
     def of(self, file: str) -> FileChange:
-        """Return the change of a file, begun where it is new. Raises Refused for files that are not edited."""
-        if key(file) == key(self.configuration.application_host.path):
-            raise Refused(
-                f"{file}: the rule stands in a file that this collection does not edit; remove it in IIS Manager", "rule_in_application_host", file=file
-            )
+        """Return the change of a file, begun where it is new. Raises ConfigurationError where it was not read."""
         if key(file) not in self.files:
             state = self.configuration.state_of(file)
             self.files[key(file)] = FileChange(Draft(state.path, state.data), state.sddl)
@@ -110,7 +111,7 @@ class Changes:
         used = {found.origin for rule in staying if (found := precondition_of(rule, effective)) is not None}
         for rule in list(wanted.values()):
             found = precondition_of(rule, effective) if rule.kind == "outbound" else None
-            if found is not None and found.origin not in used:
+            if found is not None and found.origin not in used and not used_elsewhere(self.configuration, found, wanted):
                 wanted[found.origin] = found
         by_file: dict[str, list[Rule]] = {}
         for rule in wanted.values():
@@ -119,7 +120,8 @@ class Changes:
             change = self.of(file)
             change.draft.remove([_present(change.draft, rule) for rule in group])
             for rule in group:
-                change.note(mitigation.id, INBOUND if rule.kind == "inbound" else OUTBOUND)
+                change.note(mitigation.id, SECTIONS.get(rule.kind, OUTBOUND))
+            change.reach += group
             if change.draft.before is not None and _is_our_new_file(change.draft.data, change.draft.before):
                 change.exact = (None,)
 
@@ -135,13 +137,38 @@ class Changes:
         return configuration
 
     def edits(self) -> tuple[FileEdit, ...]:
-        """Return the finished edits, those that change nothing left out."""
-        return tuple(self._edit(change) for change in self.files.values() if change.after != change.draft.before)
+        """Return the finished edits, those that change nothing left out.
+
+        applicationHost.config comes last, so that a rule that moves from there is in force all the time, unless the two would
+        stand in each other's way: then it comes first.
+        """
+        changed = [change for change in self.files.values() if change.after != change.draft.before]
+        host = [change for change in changed if self._is_host(change)]
+        rest = [change for change in changed if not self._is_host(change)]
+        if host and rest:
+            first = Changes(self.configuration)
+            first.files = {key(change.draft.file): change for change in rest}
+            try:
+                first.refuse_breaking()
+            except (Refused, ConfigurationError):
+                return tuple(map(self._edit, (*host, *rest)))
+        return tuple(map(self._edit, (*rest, *host)))
+
+    def _is_host(self, change: FileChange) -> bool:
+        return key(change.draft.file) == key(self.configuration.application_host.path)
+
+    def _places(self, change: FileChange) -> list[tuple[str, str]]:
+        """Return the places (site, URL path) that a change concerns: those that read the file, and of which everything is known."""
+        if not self._is_host(change):
+            return self.configuration.places_reading(change.draft.file)
+        known = self.configuration.places_read()
+        return [place for place in known if not change.reach or any(rule.concerns(*place) for rule in change.reach)]
 
     def _edit(self, change: FileChange) -> FileEdit:
         draft, after = change.draft, change.after
         splices = draft.splices() if change.exact is None else _whole(draft.before or b"", after or b"")
-        places = self.configuration.places_reading(draft.file)
+        # IIS is asked about the file itself, too: sites whose files were not read have to go on with it.
+        places = [*([("", "")] if self._is_host(change) else []), *self._places(change)]
         checks = tuple(ParseCheck(text, pspath(site, path)) for section in change.sections for site, path in places for text in FILTERS[section])
         return FileEdit(draft.file, draft.before, after, change.sddl, tuple(change.purposes), splices, checks)
 
@@ -149,7 +176,7 @@ class Changes:
         """Work the plan out on paper. Raises Refused where IIS would answer 500.19 on a path that works today, ConfigurationError where it cannot be known."""
         result = self.result()
         for change in self.files.values():
-            for site, path in self.configuration.places_reading(change.draft.file):
+            for site, path in self._places(change):
                 now = {(p.kind, p.message.casefold()) for p in self.configuration.effective_rewrite(site, path).problems if p.fatal}
                 for problem in result.effective_rewrite(site, path).problems:
                     if problem.fatal and not now:
@@ -165,6 +192,25 @@ class Changes:
 def pspath(site: str, path: str) -> str:
     """Return the path by which IIS's cmdlets know a place, without the IIS: drive (CMDLETS.md 5)."""
     return f"MACHINE/WEBROOT/APPHOST/{site}{path}".rstrip("/")
+
+
+def used_elsewhere(configuration: Configuration, precondition: Rule, going: Container[tuple[str, tuple[int, int]]] = ()) -> bool:
+    """Say whether a precondition of applicationHost.config may serve other rules: on every place that it reaches, those not read included."""
+    if key(precondition.file) != key(configuration.application_host.path):
+        return False
+    known = configuration.places_read()
+    for site in configuration.sites:
+        for path in directories(site):
+            if not precondition.concerns(site.name, path):
+                continue
+            if (site.name, path) not in known:
+                return True
+            effective = configuration.effective_rewrite(site.name, path)
+            for rule in effective.outbound:
+                found = precondition_of(rule, effective)
+                if found is not None and found.origin == precondition.origin and rule.origin not in going:
+                    return True
+    return False
 
 
 def digest(data: bytes | None) -> str | None:
@@ -226,7 +272,7 @@ def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configura
     """Return the rules of a mitigation that ``absent`` takes out, by action: those that do the job, enabled or not, and stray preconditions."""
     found: dict[int, list[Rule]] = {}
     for index, (action, finding) in enumerate(zip(mitigation.rewrites, verdict.findings, strict=False)):
-        effective = configuration.effective_rewrite(site or action.site, action.path)
+        effective = configuration.effective_rewrite(action.on(site), action.path)
         rules = [rule for rule in finding.active + finding.inactive + finding.earlier if foreign or mitigation.names.maker(rule.name) != "other"]
         known = {rule.origin for rule in (*finding.active, *finding.inactive, *finding.misnamed)}
         seconds = [rule for problem in effective.problems if problem.kind == "duplicate" for rule in problem.rules]
@@ -235,7 +281,12 @@ def removable(mitigation: Mitigation, verdict: Verdict, configuration: Configura
             if rule.origin not in known and (same or mitigation.names.maker(rule.name) != "other"):
                 rules.append(rule)
         used = {p.origin for rule in effective.outbound if (p := precondition_of(rule, effective)) is not None}
-        rules += [rule for rule in effective.preconditions if mitigation.names.maker(rule.name) != "other" and rule.origin not in used]
+        going = {rule.origin for rule in rules}
+        rules += [
+            rule
+            for rule in effective.preconditions
+            if mitigation.names.maker(rule.name) != "other" and rule.origin not in used and not used_elsewhere(configuration, rule, going)
+        ]
         if rules:
             found[index] = list({rule.origin: rule for rule in rules}.values())
     return found

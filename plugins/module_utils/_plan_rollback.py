@@ -96,7 +96,7 @@ class _Rollback:
         purposes = tuple(dict.fromkeys((*(planned.purposes if planned is not None else ()), *record.purposes)))
         if isinstance(begun, ServiceState) and isinstance(after, ServiceState):
             self.states[at] = ServiceChange(record.name, begun, after, purposes)
-        elif isinstance(begun, PoolState) and isinstance(after, PoolState):
+        if isinstance(begun, PoolState) and isinstance(after, PoolState):
             self.states[at] = PoolChange(record.name, begun, after, purposes)
 
     def file(self, record: Record) -> None:
@@ -148,6 +148,6 @@ class _Rollback:
                 raise one.problem
             for index, rules in removable(mitigation, one, configuration, self.site, False).items():
                 action = mitigation.rewrites[index]
-                inner.remove(mitigation, [rule for rule in rules if mitigation.names.maker(rule.name) == "us"], self.site or action.site, action.path)
+                inner.remove(mitigation, [rule for rule in rules if mitigation.names.maker(rule.name) == "us"], action.on(self.site), action.path)
         for change in inner.files.values():
             changes.restore(change.draft.file, change.after)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND, settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import GLOBAL, INBOUND, OUTBOUND, settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import key
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import FileEdit, PoolChange, ServiceChange, Step
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict_states import POOL, SERVICE, shown, title
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Document, Element, parse
@@ -41,6 +42,8 @@ def effects_of(steps: Sequence[Step], configuration: Configuration | None) -> li
 
 
 def _of_file(edit: FileEdit, configuration: Configuration | None) -> str:
+    if configuration is not None and key(edit.path) == key(configuration.application_host.path):
+        return f"{edit.path} is rewritten for {', '.join(edit.purposes)}; IIS reads the configuration of the whole server anew, and applications may restart."
     verb = "is created" if edit.before is None else "is deleted" if edit.after is None else "is rewritten"
     places = [] if configuration is None else [f"{site}{path}" for site, path in configuration.places_reading(edit.path)]
     return f"{edit.path} {verb} for {', '.join(edit.purposes)}; IIS restarts the application domains of {', '.join(places)}, worker processes go on."
@@ -70,7 +73,7 @@ def _elements(file: str, data: bytes | None) -> list[str]:
     except ConfigurationError:
         return []
     texts = []
-    for section in (INBOUND, OUTBOUND):
+    for section in (GLOBAL, INBOUND, OUTBOUND):
         for setting in settings(document, section):
             children = [child for child in setting.element.children if child.tag == "rule"]
             children += [child for holder in setting.element.all("preConditions") for child in holder.all("preCondition")]

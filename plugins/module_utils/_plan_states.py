@@ -15,9 +15,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     POOL_DEFAULT,
     SERVICE_DEFAULT,
     Mitigation,
-    PoolAction,
     PoolState,
-    ServiceAction,
     ServiceState,
 )
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import PoolChange, ServiceChange
@@ -31,7 +29,7 @@ def standing_records(mitigation: Mitigation, kept: Kept, kind: str, name: str) -
     found: list[ServiceChange | PoolChange] = []
     for record in reversed(kept):
         if (isinstance(record, ServiceChange) == (kind == SERVICE)) and record.name.casefold() == name.casefold():
-            if record.after != _wanted(mitigation, kind, name, record.after):
+            if record.after != _wanted(mitigation, name, record.after):
                 break
             found.insert(0, record)
     return found
@@ -43,16 +41,10 @@ def ours(mitigation: Mitigation, kept: Kept) -> tuple[str, ...]:
     return tuple(name for kind, name in names if standing_records(mitigation, kept, kind, name))
 
 
-def _wanted(mitigation: Mitigation, kind: str, name: str, state: ServiceState | PoolState) -> ServiceState | PoolState:
-    actions: list[ServiceAction | PoolAction] = [a for a in mitigation.services if name.casefold() in (n.casefold() for n in a.names)]
-    if kind != SERVICE:
-        actions = [a for a in mitigation.pools if a.name.casefold() == name.casefold()]
-    for action in actions:
-        if isinstance(action, ServiceAction) and isinstance(state, ServiceState):
-            return action.after(state)
-        if isinstance(action, PoolAction) and isinstance(state, PoolState):
-            return action.after(state)
-    return state
+def _wanted(mitigation: Mitigation, name: str, state: ServiceState | PoolState) -> ServiceState | PoolState:
+    if isinstance(state, ServiceState):
+        return next((action.after(state) for action in mitigation.services if name.casefold() in (n.casefold() for n in action.names)), state)
+    return next((action.after(state) for action in mitigation.pools if action.name.casefold() == name.casefold()), state)
 
 
 def back(mitigation: Mitigation, standing: Standing, kept: Kept, foreign: bool) -> ServiceState | PoolState | None:
@@ -101,7 +93,7 @@ class StateChanges:
         purposes = (*(self.changes[at].purposes if at in self.changes else ()), identifier)
         if isinstance(standing.now, ServiceState) and isinstance(after, ServiceState):
             self.changes[at] = ServiceChange(standing.name, standing.now, after, purposes)
-        elif isinstance(standing.now, PoolState) and isinstance(after, PoolState):
+        if isinstance(standing.now, PoolState) and isinstance(after, PoolState):
             self.changes[at] = PoolChange(standing.name, standing.now, after, purposes)
 
     @property

@@ -11,87 +11,30 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_dict, as_list, covers, server_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_compare import changes
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_next import next_steps
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import clean
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_timeline import timeline
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import (
+    BUCKET_OF,
+    BUCKETS,
+    CELLS,
+    NEEDED,
+    STATES,
+    cell_of,
+    count,
+    em_words,
+    natural,
+)
 
 #: Version of the shape that ``build`` returns and ``report.json`` holds.
 SCHEMA = 1
-
-STATES = ("applied", "absent", "disabled", "conflicting", "unsupported", "unknown")
-NEEDED = ("yes", "no", "unknown")
-
-#: A cell of the matrix: key -> (word in the cell, what it means). Worst first.
-CELLS: dict[str, tuple[str, str]] = {
-    "missing": ("missing", "needed by this build, absent, not blocked"),
-    "disabled": ("disabled", "the rule is there but switched off"),
-    "conflicting": ("conflicting", "a rule of this name behaves differently"),
-    "unknown": ("unknown", "could not be told; the reason stands with the server"),
-    "blocked": ("blocked", "needed by this build, absent, on the blocked list"),
-    "unsupported": ("unsupported", "published, but this collection has no such action"),
-    "leftover": ("left over", "applied, and no longer needed by this build"),
-    "applied": ("applied", "mitigation applied, fix not installed"),
-    "kept": ("applied, fixed", "this build carries the fix, and Microsoft still asks for the mitigation"),
-    "idle": ("not needed", "absent, and not needed by this build"),
-}
-
-#: A server at a glance: key -> words. Worst first.
-BUCKETS: dict[str, str] = {
-    "action": "needs action",
-    "unknown": "unknown",
-    "differs": "setting differs",
-    "blocked": "needed but blocked",
-    "cleanup": "cleanup due",
-    "applied": "mitigation applied, fix not installed",
-    "kept": "mitigation applied, fix installed",
-    "idle": "no mitigation needed",
-}
-
-#: Which cells put a server into which bucket.
-_BUCKET_OF = {
-    "missing": "action",
-    "disabled": "action",
-    "conflicting": "action",
-    "unknown": "unknown",
-    "unsupported": "unknown",
-    "blocked": "blocked",
-    "leftover": "cleanup",
-    "applied": "applied",
-    "kept": "kept",
-    "idle": "idle",
-}
-
-#: Kinds of action in the words of Get-Mitigations.ps1 and the documentation.
-TYPES = {"rewrite": "IIS URL Rewrite rule", "service": "Exchange service", "app_pool": "App Pool", "apppool": "App Pool", "none": "Do nothing"}
-
-
-def number(build: Any) -> tuple[int, ...]:
-    """Return a build as numbers, an empty tuple for anything that is none: unknown compares with nothing."""
-    parts = str(build).split(".") if build else []
-    return tuple(int(part) for part in parts) if parts and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts) else ()
-
-
-def has_fix(verdict: Mapping[str, Any], build: Any) -> bool:
-    """Tell whether this build is known to carry the fix: Microsoft keeps M2 in force beyond it (FACTS.md 5)."""
-    have, need = number(build), number(verdict.get("code_fix"))
-    return bool(have) and bool(need) and have >= need
-
-
-def cell_of(verdict: Mapping[str, Any], build: Any = None) -> str:
-    """Return the key in CELLS for a verdict on a server of this build. Anything outside the closed vocabulary is unknown."""
-    state, needed = verdict.get("state"), verdict.get("needed")
-    if state in ("disabled", "conflicting", "unsupported"):
-        return str(state)
-    if state == "applied":
-        return "leftover" if needed == "no" else "kept" if needed == "yes" and has_fix(verdict, build) else "applied"
-    if state == "absent" and needed == "yes":
-        return "blocked" if verdict.get("blocked") else "missing"
-    if state == "absent" and needed == "no":
-        return "idle"
-    return "unknown"
 
 
 def build(
@@ -102,20 +45,24 @@ def build(
     generated_at: str = "",
     run_id: str | None = None,
     hosts: Iterable[Any] = (),
+    previous: Any = None,
+    journal: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the report.
 
     ``results``: per host ``{host, server, unreachable, reason, msg}``, ``server`` as ``server_info`` returned it or None.
     ``organization``: as ``organization_info``; ``feed``: the whole result of the ``feed`` module; ``drift``: as ``_drift.drift``.
     ``generated_at``: ISO-8601, UTC. ``hosts``: every host of the run; one without a result is part of the report too.
+    ``previous``: the report of the run before. ``journal``: per host ``{blocked, runs}``, what the collection's own journal says.
     """
     known, published, differences = as_dict(organization), as_dict(feed), as_dict(drift)
     seen = [as_dict(result) for result in results]
     missing = [str(host) for host in hosts if str(host) not in {str(result.get("host")) for result in seen}]
     seen += [{"host": host, "reason": "not_observed", "msg": "The run stopped for this host before it was observed."} for host in missing]
     columns = _columns(seen, published)
-    servers = [_server(host, known, columns, differences) for host in seen]
-    report = {
+    ours = as_dict(journal)
+    servers = [_server({"observed_at": generated_at, **host}, known, columns, differences, as_dict(ours.get(str(host.get("host"))))) for host in seen]
+    report: dict[str, Any] = {
         "schema": SCHEMA,
         "generated_at": generated_at,
         "run_id": run_id or None,
@@ -134,6 +81,9 @@ def build(
             "buckets": {key: sum(1 for server in servers if server["bucket"] == key) for key in BUCKETS},
         },
     }
+    report["changes"] = changes(report, previous)
+    report["liftable"] = [{"host": server["host"], "server": server["name"], "ids": server["our_blocks"]} for server in servers if server["our_blocks"]]
+    report["timeline"] = timeline(report)
     report["headline"] = headline(report)
     report["lines"] = lines(report)
     return report
@@ -167,25 +117,22 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         about = clean(server["reason"], 160) if server["contact"] != "ok" else f"{cells or 'no mitigation'}; EM {em_words(server)}"
         said.append(clean(f"{server['name']} ({server['build'] or 'build unknown'}): {about}"))
     said += [clean(f"differs: {as_dict(item).get('server') or 'organisation'}: {as_dict(item).get('text')}") for item in report["drift"]["items"][:40]]
+    said += _news(report["changes"], report["liftable"])
     more = max(0, len(report["servers"]) - 40) + max(0, report["drift"]["count"] - 40)
     return [*said, f"... and {more} more, see the report"] if more else said
 
 
-def em_words(server: Mapping[str, Any]) -> str:
-    """Return how EM is on a server, in the words of HealthChecker where they are known (FACTS.md 5)."""
-    em = server["em"]
-    if em["supported"] is False:
-        return "none in this build"
-    if em["state"]:
-        return str(em["state"])
-    if em["server_enabled"] is None:
-        return "unknown"
-    return f"switched {'on' if em['server_enabled'] else 'off'}, service unknown"
-
-
-def count(number: int, noun: str = "server") -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _news(made: Mapping[str, Any], liftable: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is new since the report before, and which of our blocks can be lifted, in a few lines."""
+    said = []
+    if made["since"]:
+        said.append(clean(f"since {made['since']}: {len(made['new'])} new, {len(made['fixed'])} no longer differ"))
+        said += [clean(f"new: {as_dict(item).get('server') or 'organisation'}: {as_dict(item).get('text')}") for item in made["new"][:20]]
+        said += [clean(f"no longer differs: {as_dict(item).get('server') or 'organisation'}: {as_dict(item).get('setting')}") for item in made["fixed"][:20]]
+        if made["appeared"]:
+            said.append(clean(f"in the feed since then: {', '.join(made['appeared'])}"))
+    said += [clean(f"our block can be lifted: {one['server']}: {', '.join(one['ids'])}") for one in liftable[:20]]
+    return said
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -225,17 +172,7 @@ def _columns(hosts: Sequence[Mapping[str, Any]], feed: Mapping[str, Any]) -> lis
             match["description"] = match["description"] or entry.get("description")
         elif entry.get("kind") != "none":
             columns.append({"id": str(entry.get("id")), "cve": None, "kind": entry.get("kind"), "description": entry.get("description")})
-    return sorted(columns, key=lambda column: _natural(column["id"]))
-
-
-def _natural(identifier: str) -> tuple[Any, ...]:
-    """Sort M2 before M10 and M2.1 behind M2."""
-    parts: list[Any] = []
-    for part in identifier.replace("-", ".").split("."):
-        head = part.rstrip("0123456789")
-        digits = part[len(head):]
-        parts.append((head.casefold(), int(digits[:9]) if digits.isascii() and digits.isdigit() else -1))
-    return tuple(parts)
+    return sorted(columns, key=lambda column: natural(column["id"]))
 
 
 def _column(column: dict[str, Any], servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -243,7 +180,9 @@ def _column(column: dict[str, Any], servers: Sequence[Mapping[str, Any]]) -> dic
     return {**column, "cells": {key: cells.count(key) for key in CELLS}}
 
 
-def _server(host: dict[str, Any], organization: dict[str, Any], columns: Sequence[Mapping[str, Any]], drift: dict[str, Any]) -> dict[str, Any]:
+def _server(
+    host: dict[str, Any], organization: dict[str, Any], columns: Sequence[Mapping[str, Any]], drift: dict[str, Any], ours: dict[str, Any]
+) -> dict[str, Any]:
     seen = as_dict(host.get("server"))
     entry = server_of(organization, seen.get("name"), seen.get("fqdn"), host.get("host"))
     contact = "ok" if seen else "unreachable" if host.get("unreachable") else "failed"
@@ -260,6 +199,7 @@ def _server(host: dict[str, Any], organization: dict[str, Any], columns: Sequenc
         "site": entry.get("site"),
         "os": as_dict(seen.get("os")),
         "contact": contact,
+        "observed_at": host["observed_at"] or None,
         "reason_code": None if seen else host.get("reason") or ("unreachable" if contact == "unreachable" else None),
         "reason": reason,
         "configuration_problem": seen.get("configuration_problem"),
@@ -267,10 +207,32 @@ def _server(host: dict[str, Any], organization: dict[str, Any], columns: Sequenc
         "url_rewrite": as_dict(seen.get("url_rewrite")),
         "mitigations": verdicts,
         "drift": differences,
+        "our_blocks": _ours(verdicts, ours),
+        "runs": [str(run) for run in as_list(ours.get("runs"))][-5:],
+        "events": [_event(as_dict(event)) for event in as_list(host.get("events"))[:50]],
+        "plan": [_file(as_dict(part)) for part in as_list(host.get("diff"))][:20],
     }
     server["bucket"] = _bucket(server)
     server["next"] = next_steps(server)
     return server
+
+
+def _ours(verdicts: Sequence[Mapping[str, Any]], ours: Mapping[str, Any]) -> list[str]:
+    """Return the ids that stand on the blocked list, were put there by this collection, and are no longer needed by this build."""
+    mine = {str(identifier).casefold() for identifier in as_list(ours.get("blocked"))}
+    found = [str(one) for verdict in verdicts if verdict["block_can_be_lifted"] for one in verdict["blocked_ids"]]
+    return list(dict.fromkeys(identifier for identifier in found if identifier.casefold() in mine))
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"time": event.get("time"), "id": event.get("id"), "meaning": event.get("meaning"), "message": clean(event.get("message"), 300)}
+
+
+def _file(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part of a module's diff as the lines of a unified one."""
+    before, after = (str(part.get(key) or "").splitlines() for key in ("before", "after"))
+    lines = [line.rstrip("\n") for line in difflib.unified_diff(before, after, lineterm="", n=2)][2:]
+    return {"title": str(part.get("after_header") or part.get("before_header") or ""), "lines": lines[:200]}
 
 
 def _em(seen: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
@@ -318,48 +280,7 @@ def _verdict(column: Mapping[str, Any], seen: dict[str, Any], contact: str) -> d
 def _bucket(server: Mapping[str, Any]) -> str:
     if server["contact"] != "ok":
         return "unknown"
-    buckets = {_BUCKET_OF[verdict["cell"]] for verdict in server["mitigations"]} or {"idle"}
+    buckets = {BUCKET_OF[verdict["cell"]] for verdict in server["mitigations"]} or {"idle"}
     if any(as_dict(item).get("scope") == "server" for item in server["drift"]):
         buckets.add("differs")
     return next(key for key in BUCKETS if key in buckets)
-
-
-def next_steps(server: Mapping[str, Any]) -> list[str]:
-    """Return what to do next on a server, one sentence each, most urgent first."""
-    if server["contact"] == "unreachable":
-        return ["Make the connection work (ansible.windows.win_ping is the test), then run again; until then nothing is known of this server."]
-    if server["contact"] == "failed":
-        return ["Mend what the message says, then run again; until then nothing is known of this server's mitigations."]
-    cells: dict[str, list[str]] = {key: [v["id"] for v in server["mitigations"] if v["cell"] == key] for key in CELLS}
-    steps: list[str] = []
-    if server["configuration_problem"]:
-        steps.append(f"Mend the IIS configuration: {server['configuration_problem']}")
-    if cells["missing"] and as_dict(server["url_rewrite"]).get("installed") is False:
-        steps.append("Install URL Rewrite: without it no rule is written here.")
-    if cells["missing"] or cells["disabled"]:
-        steps.append(f"Run exchange.mitigation.mitigate on this server for {', '.join(cells['missing'] + cells['disabled'])}.")
-    if cells["conflicting"]:
-        steps.append(f"Look at the rules of {', '.join(cells['conflicting'])} below; on_conflict: replace writes the known one over it.")
-    steps += [str(as_dict(item).get("text")) for item in server["drift"] if as_dict(item).get("scope") == "server"]
-    for verdict in server["mitigations"]:
-        if verdict["breaks"]:
-            steps.append(f"The rule of {verdict['id']} damages {', '.join(map(str, verdict['breaks']))}; when_em_active: take_over writes one that does not.")
-        if verdict["duplicates"]:
-            steps.append(f"{verdict['id']} is there more than once; remove the second by hand or with include_foreign.")
-    if cells["blocked"]:
-        steps.append(f"{', '.join(cells['blocked'])}: needed, and blocked by decision; lift the block or install the update that carries the fix.")
-    if cells["unsupported"]:
-        steps.append(f"Read the advisory for {', '.join(cells['unsupported'])}: this collection has no action for it.")
-    if cells["applied"]:
-        fixes = sorted((v["code_fix"] for v in server["mitigations"] if v["cell"] == "applied" and number(v["code_fix"])), key=number)
-        text = f" (build {fixes[-1]} or newer)" if fixes else ""
-        names = " and ".join(cells["applied"])
-        verb = "stands" if len(cells["applied"]) == 1 else "stand"
-        steps.append(f"Install the security update that carries the fix{text}; until then {names} {verb} in for it.")
-    if cells["kept"]:
-        steps.append(f"Keep {', '.join(cells['kept'])} until a later update is installed: this build has the fix, and Microsoft still asks for the mitigation.")
-    if cells["leftover"]:
-        steps.append(f"Remove {', '.join(cells['leftover'])}: this build no longer needs it.")
-    if as_dict(server["em"]).get("can_read_newer_feeds") is False:
-        steps.append("EM on this build cannot read the feeds published since July 2026; this collection can still apply them.")
-    return steps

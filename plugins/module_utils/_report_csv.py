@@ -13,14 +13,14 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import TYPES
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import cell
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import TYPES
 
 COLUMNS = (
     "Server", "ID", "Type", "Description", "Status",
     "Host", "Product", "Build", "CVE", "State", "Needed", "Blocked", "BlockedIds", "Maker", "Rule", "File", "Line", "Location", "Breaks",
     "HighestApplicable", "CodeFix", "Contact", "EMState", "EMService", "EMApplied", "EMAppliedTime", "EMBlocked", "URLRewrite", "Drift", "Reason",
-    "FeedSha256", "FeedSignedAt", "GeneratedAt",
+    "FeedSha256", "FeedSignedAt", "ObservedAt", "GeneratedAt", "Bucket", "SideEffects", "LiftableBlocks", "Next",
 )
 
 
@@ -62,6 +62,7 @@ def rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "Breaks": verdict["breaks"],
                 "HighestApplicable": verdict["highest_applicable"],
                 "CodeFix": verdict["code_fix"],
+                "SideEffects": verdict["side_effects"],
                 "Drift": next((item["kind"] for item in server["drift"] if item.get("setting") == verdict["id"]), None),
                 "Reason": verdict["reason"] or server["reason"],
             }
@@ -91,5 +92,9 @@ def _server(report: Mapping[str, Any], server: Mapping[str, Any]) -> dict[str, A
         "URLRewrite": (rewrite.get("version") or "yes") if installed else "no" if installed is False else "unknown",
         "FeedSha256": feed.get("sha256"),
         "FeedSignedAt": feed.get("signed_at"),
+        "ObservedAt": server["observed_at"],
         "GeneratedAt": report["generated_at"],
+        "Bucket": server["bucket"],
+        "LiftableBlocks": server["our_blocks"],
+        "Next": server["next"],
     }

@@ -13,8 +13,8 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import BUCKETS
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import label
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_words import BUCKETS
 
 _PREFIX = "exchange_mitigation_"
 Sample = tuple[Mapping[str, Any], float]
@@ -33,10 +33,13 @@ def to_metrics(report: Mapping[str, Any]) -> str:
         ("server_enabled", "MitigationsEnabled of the server.", [s for v in servers for s in _switch(_name(v), v["em"]["server_enabled"])]),
         ("em_service_running", "Whether MSExchangeMitigation runs.", [s for v in servers for s in _running(v)]),
         ("em_applied_timestamp_seconds", "MitigationsAppliedTime.", [s for v in servers for s in _time(_name(v), v["em"]["applied_time"])]),
+        ("em_last_success_timestamp_seconds", "The later of MitigationsAppliedTime and EM's last event of success.", [s for v in servers for s in _success(v)]),
         ("url_rewrite_installed", "Whether URL Rewrite is there.", [s for v in servers for s in _switch(_name(v), v["url_rewrite"].get("installed"))]),
         ("verdict", "One sample per server and mitigation, always 1; the labels say what is the case.", [s for v in servers for s in _verdicts(v)]),
         ("server_drift", "Differences on this server.", [(_name(server), float(len(server["drift"]))) for server in servers]),
         ("drift", "Differences in all.", [({}, float(report["drift"]["count"]))]),
+        ("drift_new", "Differences that the report before did not have.", [({}, float(len(report["changes"]["new"])))]),
+        ("liftable_blocks", "Blocks set by this collection that can be lifted.", [({}, float(sum(len(one["ids"]) for one in report["liftable"])))]),
         ("drift_unknown", "Comparisons that could not be made.", [({}, float(len(report["drift"]["unknown"])))]),
     ]
     return "".join(_family(name, text, samples) for name, text, samples in families if samples)
@@ -72,6 +75,12 @@ def _time(labels: Mapping[str, Any], value: Any) -> list[Sample]:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.timezone.utc)
     return [(labels, moment.timestamp())]
+
+
+def _success(server: Mapping[str, Any]) -> list[Sample]:
+    times = [server["em"]["applied_time"], *(event["time"] for event in server["events"] if event["meaning"] == "success")]
+    found = [sample for value in times for sample in _time(_name(server), value)]
+    return [max(found, key=lambda sample: sample[1])] if found else []
 
 
 def _verdicts(server: Mapping[str, Any]) -> list[Sample]:

@@ -70,30 +70,52 @@ h2{margin:0 0 .9rem;font-size:1.12rem;letter-spacing:-.005em;font-weight:650}
 h2 small,h3 small{font-weight:400;color:var(--soft);font-size:.85rem;margin-left:.5rem;letter-spacing:0}
 .sprite{position:absolute}
 .sign{width:1em;height:1em;fill:currentColor;flex:none;vertical-align:-.12em}
-.counts{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.2rem,1fr));gap:.8rem;margin:0 0 1.2rem;padding:0;list-style:none}
+svg.stack{width:100%;height:.8rem;border-radius:99px;display:block;background:var(--line);margin:0 0 1.1rem}
+.counts{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:.8rem;margin:0 0 1.2rem;padding:0;list-style:none}
 .counts li{display:flex;flex-direction:column;gap:.1rem;border-left:4px solid var(--t);padding:.1rem 0 .1rem .8rem}
 .counts b{font-size:2.1rem;line-height:1.1;font-weight:650;letter-spacing:-.02em;display:flex;align-items:center;gap:.5rem}
 .counts b .sign{font-size:1.15rem;color:var(--t)}
 .counts span{color:var(--soft);font-size:.86rem;line-height:1.3}
 .counts .zero b{color:var(--soft);font-weight:450}
 .fleet{display:flex;flex-wrap:wrap;gap:.55rem;margin:0;padding:0;list-style:none}
+.fleet:not(.many){display:grid;grid-template-columns:repeat(auto-fill,minmax(16.4rem,1fr))}
 .fleet a{display:flex;align-items:center;gap:.65rem;text-decoration:none;background:var(--tb);color:var(--ti);border-radius:9px;
-padding:.5rem .9rem .5rem .7rem;min-width:12.5rem;border:1px solid transparent}
+padding:.5rem .9rem .5rem .7rem;border:1px solid transparent}
 .fleet a:hover{border-color:var(--t)}
 .fleet a .sign{font-size:1.2rem;color:var(--t)}
 .fleet b{display:block;line-height:1.2;font-weight:620;overflow-wrap:anywhere}
 .fleet small{display:block;font-size:.8rem;line-height:1.3}
 .many{gap:4px}
-.many a{min-width:0;width:1.65rem;height:1.65rem;padding:0;border-radius:5px;justify-content:center;background:var(--tb)}
+.many a{width:1.65rem;height:1.65rem;padding:0;border-radius:5px;justify-content:center;background:var(--tb)}
 .many a .sign{font-size:.9rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(27rem,100%),1fr));gap:0 1.4rem}
+.news{margin:0;padding:0;list-style:none;display:grid;gap:.55rem}
+.news>li{display:grid;grid-template-columns:2.6rem 1fr;gap:0 .6rem;align-items:baseline}
+.news>li>b{font-size:1.35rem;line-height:1.2;font-weight:650;color:var(--ti);text-align:right}
+.news .zero>b{color:var(--soft);font-weight:450}
+.news>li>span{font-weight:560}.news .zero>span{font-weight:400;color:var(--soft)}
+.news ul{grid-column:2;margin:.1rem 0 .2rem;padding:0;list-style:none;color:var(--soft);font-size:.88rem;overflow-wrap:anywhere}
 .bars{display:grid;gap:.85rem;margin:0;padding:0;list-style:none}
-.bars li{display:grid;grid-template-columns:minmax(9rem,17rem) 1fr;gap:.3rem 1.2rem;align-items:center}
-.bars b{font-weight:620}.bars small{color:var(--soft);display:block;line-height:1.3}
+.bars li{display:grid;gap:.3rem}
+.bars b{font-weight:620;margin-right:.6rem}.bars small{color:var(--soft);line-height:1.3;font-size:.86rem}
 .bars svg.bar{width:100%;height:1.15rem;border-radius:6px;display:block;background:var(--line)}
-.bars .key{grid-column:2;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.84rem;color:var(--soft);margin-top:-.15rem}
+.bars .key{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.84rem;color:var(--soft);}
 .key i{font-style:normal;display:inline-flex;align-items:center;gap:.35rem}.key .sign{color:var(--t)}
-.bar rect{fill:var(--t)}
+.bar rect,.stack rect{fill:var(--t)}
+.time{display:grid;grid-template-columns:auto 1fr;gap:0 .9rem;margin:0 0 .8rem}
+.lanes span{display:block;height:30px;line-height:30px;font-size:.84rem;color:var(--soft);white-space:nowrap}
+.plot{display:block;overflow:visible}
+.plot .lane{stroke:var(--line);stroke-width:2}.plot .grid{stroke:var(--line);stroke-dasharray:2 4}
+.plot .tick{fill:var(--soft);font-size:12px;text-anchor:middle}.plot .end{text-anchor:end}
+.plot .mark{fill:var(--t);stroke:var(--card);stroke-width:1.5}
+.log{list-style:none;margin:0;padding:0;font-size:.92rem}
+.log li{display:grid;grid-template-columns:10.6rem 1rem 1fr;gap:.6rem;align-items:baseline;padding:.22rem 0}
+.log .sign{color:var(--t)}.log time{color:var(--soft);font-variant-numeric:tabular-nums;font-size:.88rem}.log small{color:var(--soft)}
+details.older summary{padding:.4rem .1rem;color:var(--soft);font-size:.88rem}
 .scroll{overflow-x:auto;margin:0 -.4rem;padding:0 .4rem}
+.tall{max-height:min(78vh,60rem);overflow:auto;padding:0}
+.tall thead th{position:sticky;top:0;background:var(--card);z-index:2}
+.tall thead th:first-child{left:0;z-index:3}.tall tbody th,.tall thead th:first-child{padding-left:.5rem}
 table{border-collapse:separate;border-spacing:0;width:100%;font-size:.92rem}
 caption{text-align:left;color:var(--soft);font-size:.86rem;padding:0 0 .6rem}
 th,td{text-align:left;padding:.5rem .7rem;border-bottom:1px solid var(--line);vertical-align:top}
@@ -112,17 +134,23 @@ font-weight:560;white-space:nowrap;font-size:.87rem}
 .filters input{position:absolute;opacity:0;pointer-events:none}
 .filters label{border:1px solid var(--line);border-radius:99px;padding:.22rem .85rem;font-size:.86rem;cursor:pointer}
 .filters input:checked+label{background:var(--ink);color:var(--card);border-color:var(--ink)}
+.diff{display:block;white-space:pre-wrap}.diff>*{display:block;text-decoration:none;padding:0 .45rem;border-radius:3px}
+.diff del{background:var(--badbg);color:var(--badink)}.diff ins{background:var(--goodbg);color:var(--goodink)}
+.diffs{display:grid;gap:.7rem}.diffs small{color:var(--soft);font-size:.82rem;overflow-wrap:anywhere}
+.fresh{font-weight:620!important;color:var(--noteink)!important}
 FILTERS
-details{border-top:1px solid var(--line)}
-details:first-of-type{border-top:0}
+.server,.group{border-top:1px solid var(--line)}
+h2+.server,h2+.group,.members>.server:first-child{border-top:0}
+.group>.members{padding:0 0 .6rem 1.5rem}.tally{font-size:1.05rem;font-weight:620}
+.server:has(:target){background:linear-gradient(90deg,var(--notebg),transparent 60%)}
 summary{cursor:pointer;display:flex;flex-wrap:wrap;align-items:center;gap:.35rem .9rem;padding:.75rem .2rem;list-style:none}
 summary::-webkit-details-marker{display:none}
 summary::before{content:"";width:.5rem;height:.5rem;border-right:2px solid var(--soft);border-bottom:2px solid var(--soft);transform:rotate(-45deg);
 margin:0 .3rem 0 .25rem;flex:none}
 details[open]>summary::before{transform:rotate(45deg)}
 summary h3{margin:0;font-size:1rem;font-weight:640;overflow-wrap:anywhere}
-summary .chip{margin-left:auto}
-.body{padding:.1rem .2rem 1.3rem 1.6rem;display:grid;gap:1.1rem}
+.server>summary>.chip,.cells{margin-left:auto}.cells{display:flex;flex-wrap:wrap;gap:.3rem;justify-content:flex-end}
+.body{padding:.1rem .2rem 1.3rem 1.6rem;display:grid;gap:1.1rem;scroll-margin-top:5rem}.body>*{min-width:0}
 .next{background:var(--tb);border-radius:10px;padding:.75rem 1rem;border-left:4px solid var(--t)}
 .next h4,.body h4{margin:0 0 .3rem;font-size:.8rem;text-transform:uppercase;letter-spacing:.06em;color:var(--soft);font-weight:620}
 .next h4{color:var(--ti)}
@@ -146,13 +174,17 @@ footer{color:var(--soft);font-size:.87rem;padding:.2rem 0 2.6rem}
 .t-applied,.t-kept{--t:var(--good);--tb:var(--goodbg);--ti:var(--goodink)}
 .t-unknown{--t:var(--gone);--tb:var(--gonebg);--ti:var(--goneink)}
 .t-idle{--t:var(--calm);--tb:var(--calmbg);--ti:var(--calmink)}
-@media (max-width:700px){.in{padding:0 .9rem}section{padding:1rem}.bars li{grid-template-columns:1fr}.bars .key{grid-column:1}
-.fleet:not(.many) a{min-width:100%}.body{padding-left:.2rem}}
-@media print{:root{color-scheme:light}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{background:#fff;font-size:10.5pt}
+@media (max-width:700px){.in{padding:0 .9rem}section{padding:1rem}.counts{grid-template-columns:1fr 1fr}
+.matrix tbody th{min-width:7.5rem}.body{padding-left:.2rem}.group>.members{padding-left:.4rem}
+.log li{grid-template-columns:1rem 1fr}.log time{grid-column:1/-1;margin-bottom:-.5rem}.lanes span{font-size:.75rem}.plot .tick{font-size:10px}
+.evidence,.drift{min-width:36rem}.legend{grid-template-columns:1fr}}
+@media print{@page{margin:14mm 12mm}:root{color-scheme:light}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}body{background:#fff;font-size:10.5pt}
 header{background:none;color:#000}header .in{padding:0 0 .6rem}.over,.meta,.meta b{color:#333}main.in{margin:0}.in{max-width:none;padding:0}
-section{border:0;padding:.4rem 0;border-radius:0}.filters,.skip{display:none}details,tr,.next,.bars li{break-inside:avoid}
-details::details-content{content-visibility:visible;height:auto;block-size:auto}summary::before{display:none}.scroll{overflow:visible}
-.matrix tbody th{position:static}}
+section{border:0;padding:.4rem 0;border-radius:0}.filters,.skip{display:none}details,tr,dl div,.next,.bars li{break-inside:avoid}
+.few details::details-content{content-visibility:visible;height:auto;block-size:auto}summary::before{display:none}
+.scroll,.tall{overflow:visible;max-height:none}.matrix tbody th,.tall thead th,.tall thead th:first-child{position:static}
+h2,h3,h4,summary{break-after:avoid}thead{display:table-header-group}.chip{white-space:normal}th,td{padding:.3rem .4rem}.older{display:none}
+.bars li,.news>li,.log li{break-inside:avoid}details.server{break-inside:auto}.pair{grid-template-columns:1fr 1fr}}
 @media (forced-colors:active){.chip,.fleet a,.counts li{border:1px solid}}
 """
 

@@ -135,6 +135,9 @@ def _refuse_leap(document: Accepted, version: str, consent: Consent) -> None:
 class State:
     """The directory with a domain's memory. Nothing is written before ``keep`` or ``commit``."""
 
+    lock_name = ".lock"
+    lock_seconds: float | None = None
+
     def __init__(self, directory: str, domain: str) -> None:
         self.directory = pathlib.Path(os.path.expanduser(os.path.expandvars(directory))).absolute()
         self.domain = domain
@@ -222,8 +225,8 @@ class State:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the directory's lock; raises Refused when another run keeps it."""
-        handle = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + LOCK_SECONDS
+        handle = os.open(self.directory / self.lock_name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + (self.lock_seconds or LOCK_SECONDS)
         try:
             while True:
                 try:

@@ -57,7 +57,10 @@ def version_key(version: str) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What was read of one server. ``problem``: why applicationHost.config could not be understood."""
+    """What was read of one server.
+
+    ``problem``: why applicationHost.config could not be understood. ``can_install``: whether the endpoint lets Windows Installer be run.
+    """
 
     name: str
     os: Mapping[str, Any]
@@ -74,6 +77,7 @@ class Machine:
     leftovers: tuple[str, ...]
     application_host: bytes | None
     environment: Mapping[str, str]
+    can_install: bool = True
 
     @property
     def version(self) -> str | None:
@@ -198,6 +202,7 @@ def observe(host: Session) -> Machine:
         leftovers=tuple(str(item.get("FullName")) for item in answers["leftovers"].objects if isinstance(item, PSObject) and item.get("FullName")),
         application_host=data,
         environment=environment,
+        can_install=bool(answers["installer"].objects),
     )  # fmt: skip
 
 
@@ -208,6 +213,7 @@ _PLACED = ("dll", "application_host", "ucrt", "leftovers")
 def _statements(windows: str) -> dict[str, Statement]:
     system = ntpath.join(windows, "System32")
     return {
+        "installer": (call("Get-Command", Name="Start-Process"),),
         "os": (call("Get-CimInstance", ClassName="Win32_OperatingSystem", Property=OS_PROPERTIES),),
         "environment": (call("Get-Item", LiteralPath=[f"Env:{name}" for name in ENVIRONMENT]),),
         "keys": (call("Get-ItemProperty", LiteralPath=[IIS_KEY, URL_REWRITE_KEY]),),

@@ -137,7 +137,7 @@ def verdict(
     elif configuration is not None:
         problem = None
         try:
-            findings = tuple(examine(mitigation, action, configuration, site or action.site) for action in mitigation.rewrites)
+            findings = tuple(examine(mitigation, action, configuration, action.on(site)) for action in mitigation.rewrites)
             breaks = _breaks(mitigation, findings, configuration, site)
         except ConfigurationError as error:
             problem, findings = error, ()
@@ -286,13 +286,19 @@ def _about(wanted: InboundRule | OutboundRule) -> str:
 
 
 def _lost_below(action: RewriteAction, wanted: InboundRule | OutboundRule, configuration: Configuration, site: str) -> list[str]:
-    """Return the applications below that should inherit the rule and do not."""
+    """Return the applications and folders below that should inherit the rule and do not."""
     lost = []
-    for path in configuration.applications_below(site, action.path) if action.place == ROOT else []:
+    for path in _inheriting(action, configuration, site):
         inherited = configuration.effective_rewrite(site, path)
         if not any(rule.enabled and wanted.same_behaviour(rule, inherited) for rule in wanted.candidates(inherited)):
             lost.append(path)
     return lost
+
+
+def _inheriting(action: RewriteAction, configuration: Configuration, site: str) -> list[str]:
+    if action.place != ROOT:
+        return []
+    return [*configuration.applications_below(site, action.path), *configuration.folders_below(site, action.path)]
 
 
 def _in_force(mitigation: Mitigation, action: RewriteAction, lost: Sequence[str], configuration: Configuration, site: str, rest: Finding) -> Finding:
@@ -311,7 +317,7 @@ def _in_force(mitigation: Mitigation, action: RewriteAction, lost: Sequence[str]
         if all(mitigation.names.maker(rule.name) == "other" for rule in active):
             return dataclasses.replace(rest, reason=reason, active=(), lost=tuple(lost))
         return dataclasses.replace(rest, state="conflicting", reason=reason, lost=tuple(lost), incurable=True)
-    for path in configuration.applications_below(site, action.path) if action.place == ROOT else []:
+    for path in _inheriting(action, configuration, site):
         gone = configuration.module_gone(site, path)
         if gone is not None:
             reason = f"{gone[0]}, line {gone[1]}, takes the module RewriteModule away, so the rule is not carried out on {path}"
@@ -357,8 +363,8 @@ def _breaks(mitigation: Mitigation, findings: Sequence[Finding], configuration: 
     broken: dict[str, None] = {}
     for action, finding in zip(mitigation.rewrites, findings, strict=False):
         rules = finding.active + finding.inactive + finding.misnamed
-        name = site or action.site
-        for path in [action.path, *configuration.applications_below(name, action.path)]:
+        name = action.on(site)
+        for path in [action.path, *configuration.applications_below(name, action.path), *configuration.folders_below(name, action.path)]:
             effective = configuration.effective_rewrite(name, path)
             if any(_concerns(problem, mitigation, rules, configuration.effective_rewrite(name, action.path)) for problem in effective.problems):
                 broken[path] = None

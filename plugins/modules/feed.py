@@ -343,6 +343,10 @@ reason:
   returned: failure
   type: str
   sample: digest_mismatch
+sha256:
+  description: SHA-256 of the document that was refused.
+  returned: failure, where the document is the problem
+  type: str
 signer_chain:
   description: The certificates that the document brings, unproven, for comparison with an announcement.
   returned: failure, where the signer is the problem
@@ -359,7 +363,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exchange.mitigation.plugins.module_utils import _feed_handle, _fetch, _local, _parse, _state, _trust_options, _verify
 from ansible_collections.exchange.mitigation.plugins.module_utils._certificates import iso
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import FetchError, InvalidInput
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import FetchError, InvalidInput, VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 
 SPEC = dict(
@@ -412,11 +416,15 @@ def run(task: Task) -> Decision:
     now = max(filter(None, (task.now(), memory.fetched_at)))
 
     data, fetched = _bytes(task, state, memory, now)
-    verified = _verify.verify(data, policy, now)
-    document = _local.parse(verified.root, domain)
     sha256 = hashlib.sha256(data).hexdigest()
-    accepted = _state.Accepted(verified.octets_sha256, sha256, document.version, verified.signed_at, verified.signer["sha256"], document.ids)
-    judgement = _state.judge(accepted, memory, consent)
+    try:
+        verified = _verify.verify(data, policy, now)
+        document = _local.parse(verified.root, domain)
+        accepted = _state.Accepted(verified.octets_sha256, sha256, document.version, verified.signed_at, verified.signer["sha256"], document.ids)
+        judgement = _state.judge(accepted, memory, consent)
+    except VerifyError as exc:
+        exc.details.setdefault("sha256", sha256)
+        raise
     _warn(task, verified, judgement, custom and domain == _parse.MICROSOFT, sha256, state)
     path = state.keep(data, sha256, _feed_handle.record(sha256, domain, verified, now, custom))
 

@@ -198,6 +198,10 @@ notes:
   - A changed web.config restarts the ASP.NET application domains that read it. The return value RV(effects) says which.
   - The start mode of a service is set before it is stopped or started, so that a server that restarts in between comes up as it is meant
     to be. A stop is waited for at most a minute.
+  - Rules are written to web.config files only. A rule of a mitigation that stands in applicationHost.config, at the level of the server or
+    in a location tag, is removed or relocated from there like any other. A rule at the level of the server is in force on every site, and so
+    is its removal. The file is replaced in one step or not at all; a session in ConstrainedLanguage mode or a JEA endpoint cannot do that
+    and is refused. An empty location tag stays.
   - An application pool's autoStart is set by IIS itself in applicationHost.config, which afterwards names the value even where it is the
     default.
   - Between the two renames inside the replace call the file is missing for a moment, and until IIS has parsed the new file a

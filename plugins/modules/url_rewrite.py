@@ -280,6 +280,7 @@ def run(task: Task) -> Decision:
     params = task.params
     _check(params)
     found = _url_rewrite.observe(task.host)
+    _install.refuse_restricted(found)
     judgement = _url_rewrite.judge(found, params["version"])
     action = _url_rewrite.action_for(judgement, params["state"])
     _url_rewrite.refuse_unsuitable(found, action)
@@ -321,7 +322,6 @@ def _check(params: Any) -> None:
 def _wish(task: Task, found: _url_rewrite.Machine, action: str) -> _install.Wish:
     """Gather what the action needs and refuse what would fail, in check mode too. Writes nothing."""
     params = task.params
-    _install.refuse_restricted(task.host, found.name)
     common = {"busy_timeout": params["busy_timeout"], "reboot": params["reboot"], "reboot_timeout": params["reboot_timeout"]}
     if action == "remove":
         used = [] if params["ignore_rules"] else _url_rewrite.rules_in_use(task.host, found)

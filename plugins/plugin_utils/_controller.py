@@ -22,10 +22,10 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session, snapin_session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
 
 MODULES = "ansible_collections.exchange.mitigation.plugins.modules."
@@ -48,20 +48,28 @@ class ActionTask:
         self._secrets = secrets
         self._host: PsrpSession | None = None
         self._exchange: PsrpSession | None = None
+        self._snapin: Session | None = None
 
     @property
     def host(self) -> Session:
         """The Windows endpoint of the task's own connection."""
-        if self._host is None:
-            self._host = host_session(self._connection, self.params)
-        return self._host
+        return self._windows()
 
     @property
     def exchange(self) -> Session:
-        """The Exchange endpoint."""
+        """The Exchange endpoint, or the snap-in within the host's own session."""
+        if self.params.get("exchange_access") == "snapin":
+            if self._snapin is None:
+                self._snapin = snapin_session(self._connection, self._windows())
+            return self._snapin
         if self._exchange is None:
             self._exchange = exchange_session(self._connection, self.params)
         return self._exchange
+
+    def _windows(self) -> PsrpSession:
+        if self._host is None:
+            self._host = host_session(self._connection, self.params)
+        return self._host
 
     def now(self) -> datetime.datetime:
         """The current time, aware, UTC."""
@@ -134,12 +142,13 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
             if self._task.diff and decision.diff is not None:
                 outcome["diff"] = decision.diff
             if decision.failure is not None:
-                outcome.update(decision.failure.details, failed=True, reason=decision.failure.reason, msg=decision.failure.message)
+                failure = decision.failure
+                outcome.update(failure.details, failed=True, reason=failure.reason, msg=failure.message, refused=isinstance(failure, Refused))
             return outcome
         except ConnectionFailure as exc:
             return dict(exc.details, unreachable=True, reason=exc.reason, msg=exc.message)
         except MitigationError as exc:
-            return dict(exc.details, failed=True, reason=exc.reason, msg=exc.message)
+            return dict(exc.details, failed=True, reason=exc.reason, msg=exc.message, refused=isinstance(exc, Refused))
         except Exception as exc:  # pylint: disable=broad-except  # a defect: one sentence, the traceback at -vvv
             return {
                 "failed": True,

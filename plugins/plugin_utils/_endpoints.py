@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import EXCHANGE, HOST
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import require
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, Refused
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._exchange_faults import judge
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._snapin import SnapinSession
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._transport import Link, exchange_link, psrp_link, winrm_link
 
 WINDOWS = ("winrm", "psrp")
@@ -120,6 +122,8 @@ def exchange_arguments(connection: Any, params: Mapping[str, Any]) -> dict[str, 
         "ssl": scheme == "https",
         "path": EXCHANGE_PATH,
         "auth": auth,
+        # The name that Exchange's alternate service account has; a server's own account answers to it as well.
+        "negotiate_service": "HTTP",
         "cert_validation": (str(ca_path) if ca_path else True) if validate else False,
     }
     if auth in ("basic", "ntlm") and (not arguments["username"] or arguments["password"] is None):
@@ -138,7 +142,32 @@ def exchange_session(connection: Any, params: Mapping[str, Any]) -> PsrpSession:
     scheme = "https" if arguments["ssl"] else "http"
     url = urlsplit(f"{scheme}://{arguments['server']}:{arguments['port']}/{EXCHANGE_PATH}").geturl()
 
-    def opener() -> Link:
-        return exchange_link(arguments, EXCHANGE_CONFIGURATION)
+    where = f"{arguments['server']} ({url})"
+    offered: list[str] = []
 
-    return PsrpSession(EXCHANGE, opener, f"{arguments['server']} ({url})", arguments["username"])
+    def opener() -> Link:
+        offered.clear()
+        return exchange_link(arguments, EXCHANGE_CONFIGURATION, offered)
+
+    def judged(exc: BaseException) -> ConnectionFailure:
+        return judge(exc, where, arguments, offered[0] if offered else None)
+
+    return PsrpSession(EXCHANGE, opener, where, arguments["username"], judge=judged)
+
+
+def snapin_session(connection: Any, host: PsrpSession) -> SnapinSession:
+    """Return a session to the snap-in of Exchange within the runspace of the host's session."""
+    auth, delegated = logon(connection)
+    return SnapinSession(host, auth, delegated)
+
+
+def logon(connection: Any) -> tuple[str, bool]:
+    """Return how the host's connection logs on, and whether the server can log on elsewhere with that."""
+    if connection.transport == "winrm":
+        methods = [str(item) for item in connection_option(connection, "transport") or []]
+        forwarded = str(_extra(connection, "kerberos_delegation")).lower() in ("true", "yes", "1")
+    else:
+        methods = [str(connection_option(connection, "auth") or "negotiate")]
+        forwarded = bool(connection_option(connection, "negotiate_delegate"))
+    delegated = "credssp" in methods or (forwarded and bool({"kerberos", "negotiate"} & set(methods)))
+    return "/".join(methods) or "its logon", delegated

@@ -66,8 +66,8 @@ def wmi_code(response: object) -> int | None:
 def never_connected(failure: ConnectionFailure) -> bool:
     """Tell whether no message can have reached the server, so that there is nothing to clean up there."""
     return failure.reason in {
-        "authentication_refused", "connection_refused", "connection_timeout", "endpoint_not_found", "host_unreachable", "kerberos_failed",
-        "name_not_resolved", "proxy_failed", "tls_failed",
+        "authentication_not_offered", "authentication_refused", "connection_refused", "connection_timeout", "endpoint_not_found", "host_unreachable",
+        "kerberos_failed", "name_not_resolved", "proxy_failed", "tls_failed",
     }
 
 
@@ -77,6 +77,8 @@ def _judge(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
     if names & {"AuthenticationError", "InvalidCredentialsError", "BasicAuthDisabledError"} and module in ("pypsrp", "winrm"):
         account = f" {user}" if user else ""
         return "authentication_refused", f"refused the credentials of the user{account}", "check user, password and authentication method", ""
+    if isinstance(exc, ValueError) and "incompatible with the specified auth_provider" in str(exc):
+        return "authentication_not_offered", "does not offer the authentication method", "choose one that it offers", _text(exc)
     if "WSManFaultError" in names:
         return _fault(exc)
     if "WinRMTransportError" in names:
@@ -126,7 +128,7 @@ def _request(exc: BaseException, names: set[str]) -> tuple[str, str, str, str]:
         return "connection_timeout", "did not accept a connection in time", "check address, port and firewall", ""
     if "ReadTimeout" in names or "Timeout" in names:
         return "read_timeout", "did not answer in time", "check the server, or raise the connection's timeout", ""
-    for cause in _chain(exc):
+    for cause in exceptions_of(exc):
         if isinstance(cause, socket.gaierror) or type(cause).__name__ == "NameResolutionError":
             return _name()
         if isinstance(cause, TimeoutError):
@@ -166,18 +168,20 @@ def _lost(detail: str) -> tuple[str, str, str, str]:
 
 def _plugin(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
     """Judge what Ansible's connection plugin raised: by the exception it was made from, else by its text."""
-    for cause in _chain(exc):
+    for cause in exceptions_of(exc):
         if cause is not exc and type(cause).__module__.partition(".")[0] in ("pypsrp", "winrm", "requests", "spnego"):
             return _judge(cause, user)
     message = _text(exc)
     if "credentials were rejected" in message or "failed to authenticate" in message:
         return "authentication_refused", "refused the credentials", "check user, password and authentication method", message
+    if message.startswith("Kerberos auth failure") or "kinit" in message:
+        return "kerberos_failed", "could not be authenticated to", "try kinit on this controller, and write the user as user@REALM", message
     if "timed out" in message:
         return "connection_timeout", "did not answer in time", "check address, port and firewall", message
     return "connection_failed", "could not be connected to", "check the connection options of the host", message
 
 
-def _chain(exc: BaseException) -> Iterator[BaseException]:
+def exceptions_of(exc: BaseException) -> Iterator[BaseException]:
     """Yield an exception and everything it was made from: causes, contexts, and exceptions among its arguments."""
     queue: list[BaseException] = [exc]
     seen: set[int] = set()
@@ -187,12 +191,12 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(current))
         yield current
-        more = [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        more = [current.__cause__, current.__context__, getattr(current, "base_error", None), getattr(current, "reason", None), *current.args]
         queue.extend(item for item in more if isinstance(item, BaseException))
 
 
 def _innermost(exc: BaseException) -> str:
-    return _text(list(_chain(exc))[-1])
+    return _text(list(exceptions_of(exc))[-1])
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,9 @@ Note that this plugin util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import datetime
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -34,3 +36,25 @@ def report_of(value: Any, name: str) -> dict[str, Any]:
 def untrusted(value: Any) -> Any:
     """Return a value marked so that nothing in it is ever templated: it holds text of servers and feeds."""
     return wrap_var(value)
+
+
+def renderer(name: str, render: Callable[[Mapping[str, Any]], str]) -> Callable[[Any], Any]:
+    """Return the filter of this name that renders the report."""
+
+    def apply(report: Any) -> Any:
+        return untrusted(render(report_of(report, name)))
+
+    return apply
+
+
+def moment(value: Any, name: str) -> datetime.datetime:
+    """Return a time from ISO 8601 with its offset, now for none; fail with a sentence for anything else."""
+    if value is None or value == "":
+        return datetime.datetime.now(datetime.timezone.utc)
+    try:
+        when = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError as exc:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: {value!r} is no time in ISO 8601.") from exc
+    if when.tzinfo is None:
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: the time {value!r} has no offset from UTC.")
+    return when

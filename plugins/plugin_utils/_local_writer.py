@@ -28,8 +28,8 @@ except ImportError:
 
 #: For each action of a description, its type in the document and its keys, those with a default given it.
 ACTIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "inbound": (profile.INBOUND, {"path": "/", "answer": profile.ABORT, "when": None, "description": ""}),
-    "outbound": (profile.OUTBOUND, {"path": None, "header": None, "value": None, "when": None, "description": ""}),
+    "inbound": (profile.INBOUND, {"site": "", "path": "/", "answer": profile.ABORT, "when": None, "description": ""}),
+    "outbound": (profile.OUTBOUND, {"site": "", "path": None, "header": None, "value": None, "when": None, "description": ""}),
     "service": (profile.SERVICE, {"service": None, "stop": True, "disable": True, "description": ""}),
     "app_pool": (profile.POOL, {"pool": None, "description": ""}),
 }
@@ -111,6 +111,8 @@ def _action(value: Any, where: str) -> str:
     for number, when in enumerate(_list(entry.pop("when", []), f"{where}.{kind}.when")):
         pair = _keys(when, {"input": None, "pattern": None}, f"{where}.{kind}.when[{number}]")
         whens.append(_element(4, "When", {name: _text(text, f"{where}.{kind}.when[{number}]") for name, text in pair.items()}))
+    if not entry.get("site", "site"):
+        del entry["site"]
     described = entry.pop("description") or _DEFAULT_TEXT[kind]
     attributes = {"type": type_, "scope": "Server", "desc": _text(described, where)}
     return _element(3, "Action", attributes | {name: _text(text, f"{where}.{kind}.{name}") for name, text in entry.items()}, whens)

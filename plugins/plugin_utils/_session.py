@@ -11,14 +11,17 @@ Note that this plugin util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, HOST, enforce_statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Call, ErrorRecord, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import ERROR, OUTPUT, Outcome, Pipeline
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._transport import Link
@@ -43,23 +46,36 @@ class PsrpSession:
         where: str,
         user: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        judge: Callable[[BaseException], ConnectionFailure] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.where = where
         self.user = user
         self._opener = opener
         self._clock = clock
+        self._judge = judge or functools.partial(classify, where=where, user=user)
         self._link: Link | None = None
+        self._links = 0
         self._busy = False
         self._used = 0.0
         self._finished: list[Pipeline] = []
         # Exchange's endpoint has only its own cmdlets, so nothing can write a marker there (CMDLETS.md 10).
         self._batches = endpoint == HOST
 
-    def read(self, statements: Sequence[Statement]) -> list[Answer]:
-        """Return one answer per statement. Error records are part of the answer; raises ConnectionFailure and CmdletNotAllowed."""
+    @property
+    def generation(self) -> int | None:
+        """The number of the runspace that the next statement will run in, None where it will be a new one."""
+        if self._link is not None and self._clock() - self._used > IDLE_LIMIT:
+            self._drop()
+        return self._links if self._link is not None else None
+
+    def read(self, statements: Sequence[Statement], endpoint: str | None = None) -> list[Answer]:
+        """Return one answer per statement. Error records are part of the answer; raises ConnectionFailure and CmdletNotAllowed.
+
+        ``endpoint`` says whose cmdlets they are, where a snap-in has brought those of another into this runspace.
+        """
         for statement in statements:
-            for row in enforce_statement(statement, self.endpoint):
+            for row in enforce_statement(statement, endpoint or self.endpoint):
                 if row.effect == CHANGES:
                     raise CmdletNotAllowed(f"The cmdlet {row.cmdlet} changes the server and was not sent as a read.", cmdlet=row.cmdlet)
         answers: list[Answer | None] = [None] * len(statements)
@@ -67,13 +83,13 @@ class PsrpSession:
             answers = self._read_together(statements)
         return [answer if answer is not None else self._read_alone(statement) for statement, answer in zip(statements, answers, strict=True)]
 
-    def change(self, statement: Statement) -> Answer:
+    def change(self, statement: Statement, endpoint: str | None = None) -> Answer:
         """Run one changing statement alone, with ErrorAction Stop.
 
         Raises CmdletError for any error record, ConnectionFailure with ``change_sent`` where the answer is lost: whether
         the change was made is unknown then, and it is not sent again.
         """
-        rows = enforce_statement(statement, self.endpoint)
+        rows = enforce_statement(statement, endpoint or self.endpoint)
         stopping = tuple(Call(item.cmdlet, {**item.parameters, "ErrorAction": "Stop"}) for item in statement)
         outcome = self._run([stopping], changing=True)
         changing = next((row.cmdlet for row in rows if row.effect == CHANGES), rows[-1].cmdlet)
@@ -85,14 +101,8 @@ class PsrpSession:
 
     def error(self, cmdlet: str, record: ErrorRecord) -> CmdletError:
         """Return the exception for an error record."""
-        reason = None
-        remedy = ""
-        if record.fqid.startswith("CommandNotFoundException") or record.exception.endswith("CommandNotFoundException"):
-            reason = "cmdlet_not_available"
-            remedy = " The endpoint lacks the cmdlet, or the account lacks the role that has it."
-        elif record.fqid.startswith("NamedParameterNotFound"):
-            reason = "cmdlet_not_available"
-            remedy = " The endpoint's cmdlet lacks the parameter, or the account lacks the role that has it."
+        remedy = lacking(cmdlet, self.endpoint, record.fqid, record.exception)
+        reason = "cmdlet_not_available" if remedy else None
         message = " ".join(record.message.split()) or record.fqid or "no text"
         return CmdletError(
             f"{cmdlet} failed on {self.where}: {message}{'' if message.endswith('.') else '.'}{remedy}",
@@ -161,11 +171,12 @@ class PsrpSession:
             self._drop()
         if self._link is None:
             self._link = self._opener()
+            self._links += 1
             self._used = self._clock()
         return self._link
 
     def _fault(self, exc: Exception, sent: bool) -> ConnectionFailure:
-        failure = classify(exc, self.where, self.user)
+        failure = self._judge(exc)
         if sent:
             failure.details["change_sent"] = True
         self._drop(exc)
@@ -216,6 +227,7 @@ def frame(statements: Sequence[Statement], outcome: Outcome, nonce: str) -> list
 
 
 def _mark(value: Any, nonce: str) -> tuple[str, int] | None:
+    value = plain(value)  # a proxy of JEA wraps even a text
     if not isinstance(value, str):
         return None
     parts = value.split(":")

@@ -11,7 +11,8 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
@@ -147,11 +148,28 @@ class Link:
         self.pool.connection.transport.close()
 
 
-def exchange_link(arguments: Mapping[str, Any], configuration: str) -> Link:
-    """Open a pool through pypsrp's own transport. ``arguments`` are WSMan's."""
+def exchange_link(arguments: Mapping[str, Any], configuration: str, offered: list[str]) -> Link:
+    """Open a pool through pypsrp's own transport. ``arguments`` are WSMan's; ``offered`` gets what the first 401 offers."""
     wsman = pypsrp_wsman.WSMan(**arguments)
+    wsman.transport._build_session = functools.partial(_listening, wsman.transport._build_session, offered)  # pylint: disable=protected-access
     wsman.transport = OneTry(wsman.transport)
     return _opened(powershell.RunspacePool(wsman, configuration_name=configuration), Link)
+
+
+def _listening(build: Callable[[], Any], offered: list[str]) -> Any:
+    """Return a session of requests that notes which authentication methods the server offers; pypsrp does not tell."""
+    session = build()
+    for adapter in session.adapters.values():
+        adapter.send = functools.partial(_noting, adapter.send, offered)
+    return session
+
+
+def _noting(send: Callable[..., Any], offered: list[str], *args: Any, **kwargs: Any) -> Any:
+    response = send(*args, **kwargs)
+    header = response.headers.get("www-authenticate")
+    if response.status_code == 401 and header and not offered:
+        offered.append(str(header))
+    return response
 
 
 class WinrmLink(Link):

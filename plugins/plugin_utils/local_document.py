@@ -26,6 +26,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
 from ansible_collections.exchange.mitigation.plugins.module_utils._certificates import iso
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _local_writer
 
 try:
@@ -206,12 +207,13 @@ def _told(mitigation: _local.LocalMitigation) -> list[str]:
     lines = [f"  {mitigation.id}: {mitigation.description}" + (f" ({mitigation.cve})" if mitigation.cve else "")]
     for action in mitigation.rules:
         rule: Any = action.rules[0]
+        place = action.path if action.site == DEFAULT_SITE else f"{action.site}{action.path}"
         if isinstance(rule, InboundRule):
             conditions = ((rule.input, rule.pattern), *rule.also)
-            what = f"{action.path}: {'drop the request' if rule.status is None else f'answer {rule.status}'}"
+            what = f"{place}: {'drop the request' if rule.status is None else f'answer {rule.status}'}"
         else:
             conditions = rule.inputs
-            what = f"{action.path}: set {rule.server_variable.removeprefix('RESPONSE_').replace('_', '-')} to {rule.value}"
+            what = f"{place}: set {rule.server_variable.removeprefix('RESPONSE_').replace('_', '-')} to {rule.value}"
         lines.append(f"    {what} where " + " and ".join(f"{source} fits {pattern}" for source, pattern in conditions))
     for service in mitigation.services:
         words = " and ".join(word for word, wanted in (("stop", service.stop), ("disable", service.disable)) if wanted)

@@ -19,6 +19,7 @@ STATUS = (
     '<Action answer="403" desc="Forbid posts to it" path="/ecp" scope="Server" type="RewriteInbound">'
     '<When input="{REQUEST_METHOD}" pattern="^POST$"></When><When input="{REQUEST_URI}" pattern="^/ecp/zero"></When></Action>'
 )
+BACK_END = STATUS.replace('scope="Server"', 'scope="Server" site="Exchange Back End"')
 OUTBOUND = (
     '<Action desc="No script in attributes" header="Content-Security-Policy" path="/owa" scope="Server" type="RewriteOutbound"'
     ' value="{R:0}; script-src-attr \'none\'"><When input="{RESPONSE_CONTENT_TYPE}" pattern="^text/html"></When></Action>'
@@ -78,6 +79,10 @@ def bad() -> Iterator[tuple[str, str, str]]:
     yield "answer-redirect", _but(one, 'answer="abort"', 'answer="302"'), "local_answer"
     yield "answer-ok", _but(one, 'answer="abort"', 'answer="200"'), "local_answer"
     yield "path-elsewhere", _but(one, 'path="/"', 'path="/certsrv"'), "local_path"
+    yield "site-elsewhere", _but(one, 'scope="Server"', 'scope="Server" site="Other"'), "local_path"
+    yield "site-other-case", _but(one, 'scope="Server"', 'scope="Server" site="exchange back end"'), "local_path"
+    yield "site-empty", _but(one, 'scope="Server"', 'scope="Server" site=""'), "local_path"
+    yield "path-of-the-other-site", content(_but(config(BACK_END), 'path="/ecp"', 'path="/Rpc"')), "local_path"
     yield "path-other-case", content(_but(config(STATUS), 'path="/ecp"', 'path="/ECP"')), "local_path"
     yield "path-traversal", content(_but(config(STATUS), 'path="/ecp"', 'path="/ecp/.."')), "local_path"
     yield "without-condition", content(config('<Action answer="abort" desc="x" path="/" scope="Server" type="RewriteInbound"></Action>')), "local_structure"
@@ -139,6 +144,8 @@ def good() -> Iterator[tuple[str, str]]:
     yield "abort", content(config())
     yield "status", content(config(STATUS))
     yield "header", content(config(OUTBOUND))
+    yield "back-end", content(config(BACK_END))
+    yield "both-sites", content(config(STATUS + BACK_END))
     yield "service", content(config(SERVICE))
     yield "pool", content(config(POOL))
     yield "everything", content(config(INBOUND + STATUS + OUTBOUND + SERVICE + POOL, before=APPLIES + EFFECT, attributes=' cve="CVE-2026-99999"'))

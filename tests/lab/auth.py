@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who is at the other end of a connection: Basic over TLS, NTLM and SPNEGO with message encryption and channel bindings.
 
+In the Kerberos tier also Kerberos, bare or within SPNEGO, with the keys of kdc.py; CredSSP hands the password on.
 NTLM state belongs to the TCP connection. The credential store of pyspnego is process-wide (NTLM_USER_FILE), so it is switched per machine.
-A Kerberos acceptor has its place in ``Connection._context``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,23 @@ from lab.kernel import LabRefusal
 
 SPNEGO = "application/HTTP-SPNEGO-session-encrypted"
 KERBEROS = "application/HTTP-Kerberos-session-encrypted"
+CREDSSP = "application/HTTP-CredSSP-session-encrypted"
 DEFAULT_AUTH: dict[str, tuple[str, ...]] = {
     "wsman_http": ("negotiate", "ntlm"),
     "wsman_https": ("negotiate", "ntlm", "basic"),
     "web_http": ("negotiate", "ntlm"),
     "web_https": ("negotiate", "ntlm", "basic"),
 }
+#: With a KDC: Windows takes Kerberos as well, and Exchange nothing else, as after a default installation (WINRM.md C).
+KERBEROS_AUTH: dict[str, tuple[str, ...]] = {
+    "wsman_http": ("negotiate", "kerberos", "ntlm"),
+    "wsman_https": ("negotiate", "kerberos", "ntlm", "basic"),
+    "web_http": ("kerberos",),
+    "web_https": ("kerberos",),
+}
+#: The mechanism that an initial token names after its two bytes of frame (RFC 2743 3.1).
+_MECHANISM_KERBEROS = bytes.fromhex("06092a864886f712010202")
+_MECHANISM_SPNEGO = bytes.fromhex("06062b0601050502")
 
 
 _environment = threading.Lock()
@@ -109,6 +120,10 @@ class Connection:
         self._bindings = bindings
         self._ctx: Any = None
         self.user: str | None = None
+        #: whether the server can log on elsewhere as this user: CredSSP, or Kerberos with a forwarded ticket
+        self.delegated = False
+        #: NTLM, Kerberos, CredSSP or Basic, of the logon that stands
+        self.mechanism = ""
         self.reply: str | None = None
         self.protocol = SPNEGO
 
@@ -121,6 +136,7 @@ class Connection:
         """Drop the logon: the next request must authenticate again."""
         self._ctx = None
         self.user = None
+        self.delegated = False
 
     def challenge(self) -> list[str]:
         """Return the WWW-Authenticate values of a fresh 401."""
@@ -129,6 +145,8 @@ class Connection:
             offered.append("Negotiate")
         if "kerberos" in self._modes:
             offered.append("Kerberos")
+        if "credssp" in self._modes:
+            offered.append("CredSSP")
         if "basic" in self._modes and self._tls:
             offered.append('Basic realm="WSMAN"')
         return offered
@@ -144,7 +162,7 @@ class Connection:
             raise Refused(self.challenge(), first=True)
         if scheme == "basic":
             return self._basic(value)
-        if scheme in ("negotiate", "ntlm", "kerberos"):
+        if scheme in ("negotiate", "ntlm", "kerberos", "credssp"):
             return self._negotiate(scheme, value)
         raise Refused(self.challenge(), first=False)
 
@@ -160,6 +178,7 @@ class Connection:
             raise Refused(self.challenge(), first=False)
         if not self._tls:
             raise Unencrypted
+        self.mechanism = "Basic"
         return known[0]
 
     def _negotiate(self, scheme: str, value: str) -> str:
@@ -173,63 +192,98 @@ class Connection:
         try:
             with self._credentials.current():
                 answer = self._ctx.step(token)
-        except (SpnegoError, ValueError, struct.error):
+        except (SpnegoError, ValueError, AttributeError, struct.error):  # AttributeError: pyspnego over a token that gssapi refused
             self.forget()
             raise Refused(self.challenge(), first=False) from None
-        shown = "Kerberos" if scheme == "kerberos" else "Negotiate"
+        shown = {"kerberos": "Kerberos", "credssp": "CredSSP"}.get(scheme, "Negotiate")
         text = f"{shown} {base64.b64encode(answer).decode('ascii')}" if answer else None
         if not self._ctx.complete:
             raise Refused([text or shown], first=False)
-        known = self._users.get(str(self._ctx.client_principal or "").lower())
+        principal = str(self._ctx.client_principal or "")
+        known = self._users.get(principal.lower()) or self._users.get(_account(principal))
         if known is None:
             self.forget()
             raise Refused(self.challenge(), first=False)
         self.user = known[0]
+        self.delegated = scheme == "credssp" or bool(self._ctx.context_attr & spnego.ContextReq.delegate)
+        self.mechanism = "CredSSP" if scheme == "credssp" else {"ntlm": "NTLM", "kerberos": "Kerberos"}[str(self._ctx.negotiated_protocol)]
         self.reply = text
         return self.user
 
     def _context(self, scheme: str, token: bytes) -> Any:
         """Return the acceptor of a mechanism."""
-        raw = token.startswith(b"NTLMSSP")
-        if scheme == "kerberos":
-            raise LabRefusal("the lab has no Kerberos acceptor yet")
-        wanted = "ntlm" if raw else "negotiate"
-        if wanted not in self._modes and not (raw and "negotiate" in self._modes):
+        if scheme == "credssp":
+            wanted = "credssp"
+        elif token.startswith(b"NTLMSSP"):
+            wanted = "ntlm"
+        elif _MECHANISM_KERBEROS in token[:24]:
+            wanted = "kerberos"
+        elif scheme == "kerberos" or _MECHANISM_SPNEGO not in token[:24]:
             raise Refused(self.challenge(), first=False)
+        else:
+            wanted = "negotiate"
+        # Negotiate takes either mechanism bare; what offers the Kerberos scheme only, takes it in that scheme only.
+        if wanted not in self._modes and not (scheme != "kerberos" and wanted in ("ntlm", "kerberos") and "negotiate" in self._modes):
+            raise Refused(self.challenge(), first=False)
+        if scheme == "negotiate" and not {"negotiate", "ntlm"} & set(self._modes):
+            raise Refused(self.challenge(), first=False)
+        # Python's own SPNEGO has NTLM beside the system's Kerberos; the system's has none.
+        options = spnego.NegotiateOptions.use_negotiate if wanted in ("negotiate", "credssp") else spnego.NegotiateOptions.none
         with self._credentials.current():
-            return spnego.server(protocol=wanted, channel_bindings=self._bindings, options=spnego.NegotiateOptions.none)
+            try:
+                return spnego.server(protocol=wanted, channel_bindings=self._bindings if wanted != "credssp" else None, options=options)
+            except (SpnegoError, ValueError) as error:
+                raise LabRefusal(f"there is no acceptor for {wanted} here: {error}") from error
 
     def open(self, content_type: str, body: bytes) -> tuple[bytes, bool]:
         """Return the plain body and whether it was encrypted; raises Unencrypted, Undecipherable."""
-        if not content_type.lower().startswith("multipart/encrypted"):
+        if not content_type.lower().startswith(("multipart/encrypted", "multipart/x-multi-encrypted")):
             if not self._tls and body:
                 raise Unencrypted
             return body, False
         if self._ctx is None:
             raise Undecipherable("no security context on this connection")
-        self.protocol = KERBEROS if KERBEROS.lower() in content_type.lower() else SPNEGO
+        self.protocol = next((known for known in (KERBEROS, CREDSSP) if known.lower() in content_type.lower()), SPNEGO)
+        return b"".join(self._parts(body)), True
+
+    def _parts(self, body: bytes) -> Iterator[bytes]:
+        """Yield the plain parts: one, or with CredSSP one for every 16 KB."""
         marker = b"\tContent-Type: application/octet-stream\r\n"
-        start = body.find(marker)
         end = body.rfind(b"--Encrypted Boundary--")
+        start = body.find(marker)
         if start < 0 or end < 0:
             raise Undecipherable("no encrypted part")
-        data = body[start + len(marker) : end]
-        size = int.from_bytes(data[:4], "little")
-        declared = body[:start].rpartition(b"Length=")[2].split(b"\r\n")[0]
-        try:
-            plain = bytes(self._ctx.unwrap_winrm(data[4 : 4 + size], data[4 + size :]))
-        except (SpnegoError, ValueError, struct.error) as error:
-            raise Undecipherable(str(error)) from None
-        if not declared.isdigit() or int(declared) != len(plain):
-            raise Undecipherable("the declared length is not the length of the message")
-        return plain, True
+        head = body[:start]
+        while True:
+            following = body.find(b"--Encrypted Boundary\r\n\tContent-Type: " + self.protocol.encode("ascii"), start)
+            data = body[start + len(marker) : end if following < 0 else following]
+            size = int.from_bytes(data[:4], "little")
+            declared = head.rpartition(b"Length=")[2].split(b"\r\n")[0]
+            try:
+                plain = bytes(self._ctx.unwrap_winrm(data[4 : 4 + size], data[4 + size :]))
+            except (SpnegoError, ValueError, struct.error) as error:
+                raise Undecipherable(str(error)) from None
+            if not declared.isdigit() or int(declared) != len(plain):
+                raise Undecipherable("the declared length is not the length of the message")
+            yield plain
+            if following < 0:
+                return
+            start = body.find(marker, following)
+            head = body[following:start]
 
     def seal(self, body: bytes, spaced: bool) -> tuple[str, bytes]:
         """Return content type and encrypted body; ``spaced`` writes Exchange's boundary with a space."""
-        wrapped = self._ctx.wrap_winrm(body)
         boundary = b"-- Encrypted Boundary" if spaced else b"--Encrypted Boundary"
+        size = 16384 if self.protocol == CREDSSP else max(len(body), 1)
+        parts = [body[start : start + size] for start in range(0, max(len(body), 1), size)]
+        data = b"".join(self._sealed(part, boundary) for part in parts) + boundary + b"--\r\n"
+        kind = "x-multi-encrypted" if len(parts) > 1 else "encrypted"
+        return f'multipart/{kind};protocol="{self.protocol}";boundary="Encrypted Boundary"', data
+
+    def _sealed(self, body: bytes, boundary: bytes) -> bytes:
+        wrapped = self._ctx.wrap_winrm(body)
         length = len(body) + wrapped.padding_length
-        data = (
+        return bytes(
             boundary
             + f"\r\n\tContent-Type: {self.protocol}\r\n\tOriginalContent: type=application/soap+xml;charset=UTF-8;Length={length}\r\n".encode("ascii")
             + boundary
@@ -237,7 +291,10 @@ class Connection:
             + len(wrapped.header).to_bytes(4, "little")
             + wrapped.header
             + wrapped.data
-            + boundary
-            + b"--\r\n"
         )
-        return f'multipart/encrypted;protocol="{self.protocol}";boundary="Encrypted Boundary"', data
+
+
+def _account(principal: str) -> str:
+    r"""Return ``domain\name`` in lower case for a principal ``name@DOMAIN.EXAMPLE``; other names as they are."""
+    name, realm = principal.partition("@")[::2]
+    return (f"{realm.partition('.')[0]}\\{name}" if realm else name).lower()

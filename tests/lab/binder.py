@@ -60,6 +60,7 @@ class Binder:
                 text = f"Cannot bind parameter because parameter '{canonical}' is specified more than once."
                 raise self._error("ParameterAlreadyBound", text, canonical)
             bound[canonical] = self._convert(canonical, value)
+            self._match(canonical, bound[canonical])
         self._positional(bound, loose)
         for name, parameter in self._parameters.items():
             if parameter.mandatory and name not in bound and not (parameter.from_pipeline and piped):
@@ -87,6 +88,7 @@ class Binder:
         places = sorted((parameter.position, name) for name, parameter in self._parameters.items() if parameter.position is not None and name not in bound)
         for (dummy, name), value in zip(places, loose, strict=False):
             bound[name] = self._convert(name, value)
+            self._match(name, bound[name])
         if len(loose) > len(places):
             text = f"A positional parameter cannot be found that accepts argument '{_shown(loose[len(places)])}'."
             raise self._error("PositionalParameterNotFound", text, "")
@@ -171,6 +173,18 @@ class Binder:
         )
         raise self._error("ParameterArgumentValidationError", message, name, 5)
 
+    def _match(self, name: str, value: Any) -> None:
+        """Check every text against the pattern, as ValidatePattern does."""
+        pattern = self._parameters[name].pattern
+        for item in value if isinstance(value, list) else [value]:
+            text = "" if item is None else self._text(name, "string", item) if pattern else ""
+            if pattern and re.search(pattern, text, re.IGNORECASE) is None:
+                message = (
+                    f"Cannot validate argument on parameter '{name}'. The argument \"{text}\" does not match the \"{pattern}\" pattern. "
+                    f"Supply an argument that matches \"{pattern}\" and try the command again."
+                )
+                raise self._error("ParameterArgumentValidationError", message, name)
+
     def _number(self, name: str, value: Any) -> int:
         if isinstance(value, bool):
             return int(value)
@@ -208,7 +222,8 @@ class Binder:
 
     def _error(self, identifier: str, message: str, target: str, category: int = INVALID_ARGUMENT) -> Terminating:
         name = self._definition.name
-        return Terminating(ErrorInfo(message, f"{identifier},{class_of(name, self._endpoint)}", category, BINDING, target, name))
+        source = name if self._definition.proxy else class_of(name, self._endpoint)
+        return Terminating(ErrorInfo(message, f"{identifier},{source}", category, BINDING, target, name))
 
 
 def _unwrapped(value: Any) -> Any:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cmdlets of Exchange's endpoint (CMDLETS.md 10): Get-/Set-OrganizationConfig and Get-/Set-ExchangeServer."""
+"""The cmdlets of Exchange's endpoint (CMDLETS.md 10): Get-/Set-OrganizationConfig, Get-/Set-ExchangeServer, Get-DatabaseAvailabilityGroup."""
 
 from __future__ import annotations
 
@@ -20,9 +20,17 @@ NOT_SPECIFIED, INVALID_ARGUMENT, OBJECT_NOT_FOUND = 0, 5, 13
 #: Roles of the lab's users: who is in none of them has no Exchange cmdlets at all.
 ADMINISTRATOR, VIEWER = "Organization Management", "View-Only Organization Management"
 _ALLOWED = {
-    ADMINISTRATOR: {"get-organizationconfig", "set-organizationconfig", "get-exchangeserver", "set-exchangeserver"},
-    VIEWER: {"get-organizationconfig", "get-exchangeserver"},
+    ADMINISTRATOR: {"get-organizationconfig", "set-organizationconfig", "get-exchangeserver", "set-exchangeserver", "get-databaseavailabilitygroup"},
+    VIEWER: {"get-organizationconfig", "get-exchangeserver", "get-databaseavailabilitygroup"},
 }
+
+#: What a cmdlet of the snap-in says where the logon of its session cannot be handed on to a domain controller.
+NO_BIND_EXCEPTION = "Microsoft.Exchange.Data.Directory.ADOperationException"
+NO_BIND = (
+    "Active Directory operation failed on {0}. This error is not retriable. Additional information: In order to perform this operation "
+    "a successful bind must be completed on the connection. Active directory response: 000004DC: LdapErr: DSID-0C0909AF, comment: "
+    "In order to perform this operation a successful bind must be completed on the connection., data 0, v3839"
+)
 
 _CONFIRMATION = {"Confirm": Parameter("switch"), "WhatIf": Parameter("switch")}
 _CONTROLLER = {"DomainController": Parameter("string")}
@@ -30,7 +38,8 @@ _CONTROLLER = {"DomainController": Parameter("string")}
 
 def visible(fleet: Any, user: str, name: str) -> bool:
     """Return whether the user's RBAC roles hold the cmdlet; what they do not hold does not exist for the session."""
-    return name.lower() in _ALLOWED.get(fleet.roles.get(user.lower(), ""), set())
+    roles = getattr(fleet, "roles", None)
+    return roles is None or name.lower() in _ALLOWED.get(roles.get(user.lower(), ""), set())
 
 
 def _changes(bound: dict[str, Any]) -> bool:
@@ -53,7 +62,10 @@ class _Call:
         self.name = name
         self.activity = activity
         user = str(getattr(invocation.session, "user", ""))
-        if not visible(self.fleet, user, name):
+        local = getattr(invocation.session, "endpoint", "exchange") == "host"  # the snap-in: no roles, but a way to Active Directory of one's own
+        if local and not getattr(invocation.session, "delegated", False):
+            raise Terminating(self.error(NO_BIND.format(self.organization.controller_of(self.machine.name)), "ADOperationException", NO_BIND_EXCEPTION))
+        if not local and not visible(self.fleet, user, name):
             raise Terminating(
                 ErrorInfo(
                     f"The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. "
@@ -169,6 +181,13 @@ def get_exchange_server(invocation: Invocation) -> Iterator[Any]:
         servers = list(call.organization.servers)
     for server in servers:
         yield call.organization.server_object(server, call.controller, call.with_em, status, call.full)
+
+
+@cmdlet("Get-DatabaseAvailabilityGroup", {**_CONTROLLER}, where=("exchange",))
+def get_database_availability_group(invocation: Invocation) -> Iterator[Any]:
+    """Write every availability group with its members."""
+    call = _Call(invocation, "Get-DatabaseAvailabilityGroup", "Microsoft.Exchange.Management.SystemConfigurationTasks.GetDatabaseAvailabilityGroup")
+    yield from call.organization.group_objects(call.controller, call.full)
 
 
 @cmdlet(

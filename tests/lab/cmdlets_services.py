@@ -120,7 +120,12 @@ def _start(inv: Invocation, name: str, service: Service) -> bool:
         if inv.machine.fault("start-fails"):
             raise ServiceProblem("disabled", service.name)
         inv.machine.services.start(service.name)
-    except ServiceProblem:
+    except ServiceProblem as problem:
+        if problem.kind == "stopping":
+            # Windows says that it runs already, which the cmdlet passes over; then it waits in vain.
+            message = f"Failed to start service '{service.display} ({service.name})'."
+            inv.error(record(name, "StartServiceFailed", message, OPEN_ERROR, _EXCEPTION, service.name))
+            return False
         inv.error(_failed(name, "CouldNotStartService", service, "started", OPEN_ERROR, f"Cannot start service {service.name} on computer '.'."))
         return False
     return True

@@ -25,7 +25,6 @@ from lab.shells import Trace
 if TYPE_CHECKING:
     from lab.httpd import Listener
 
-
 class Dropped(Exception):
     """The connection ends here without an answer."""
 
@@ -83,7 +82,12 @@ class Handler(BaseHTTPRequestHandler):
                 else:
                     self._answer(404, b"", {})
             elif path == "/powershell":
-                self._wsman(body, "exchange")
+                if self._closed_to_exchange():
+                    return
+                if getattr(listener.machine, "publishes_exchange", True):
+                    self._wsman(body, "exchange")
+                else:
+                    self._answer(404, b"", {})  # only the Mailbox role publishes it
             else:
                 self._web()
         except Dropped:
@@ -102,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.user = self.logon.authenticate(self.headers.get("Authorization"))
             plain, encrypted = self.logon.open(self.headers.get("Content-Type") or "", body)
+            if self.headers.get("Authorization"):
+                listener = self.server
+                getattr(listener.wire.fleet, "logons", []).append((listener.machine.name, listener.endpoint, self.logon.mechanism))
         except auth.Refused as refused:
             self._unauthorized(refused.headers, refused.first)
             return
@@ -121,6 +128,20 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(400, b"", {})
             return
         self._message(request, endpoint, encrypted)
+
+    def _closed_to_exchange(self) -> bool:
+        """Answer for IIS where the virtual directory /PowerShell is gone or requires TLS; looked at once per logon."""
+        listener = self.server
+        if self.logon.user is not None:
+            return False
+        iis: Any = getattr(listener.machine, "iis", None)
+        if hasattr(iis, "applications") and not any(app.path.lower() == "/powershell" for app in iis.applications()):
+            self._answer(404, b"", {})
+        elif getattr(listener.machine, "exchange_requires_tls", False) and not listener.tls:
+            self._answer(403, b"<html><body><h2>403 - Forbidden: Access is denied.</h2></body></html>", {"Content-Type": "text/html"})
+        else:
+            return False
+        return True
 
     def _message(self, request: soap.Request, endpoint: str, encrypted: bool) -> None:
         """Do one message, with the faults that are due at it."""
@@ -144,10 +165,10 @@ class Handler(BaseHTTPRequestHandler):
             if "http-500" in due:
                 raise soap.Fault(int(due["http-500"].options.get("code", 2150858752)))
             denied = next((name for name in ("quota", "session-budget") if name in due), "")
-            answer = wire.services[machine.name].handle(request, self.user, endpoint, self.client_address[0], self.trace, denied)
+            answer = wire.services[machine.name].handle(request, self.user, endpoint, self.client_address[0], self.trace, denied, self.logon.delegated)
         except soap.Fault as fault:
             status = 500
-            answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)))
+            answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)), fault.provider)
         if "drop-after" in due:
             for pipeline in self.trace.started:
                 if pipeline.thread is not None:

@@ -20,6 +20,7 @@ from typing import Any
 from . import builds, cmdlets_exchange, em, feed, httpd, installer, inventory, stock
 from .accesslog import AccessLog
 from .faults import Faults
+from .kdc import Kdc
 from .kernel import LabRefusal
 from .loading import load_cmdlets
 from .machine import Machine
@@ -39,6 +40,7 @@ class Fleet:
     ``servers``: how many of the default plan, or a plan. ``state``: the folder of everything; without one a temporary folder
     that ``stop`` removes. ``em``: off, or a variant of ``em.VARIANTS`` that runs every ``em_seconds``. ``faults``: names as on
     the command line. ``lag``: seconds until the other domain controller knows. ``mitigations_enabled``: the organisation's first value.
+    ``kerberos``: with a KDC of its own, and Exchange's endpoints Kerberos-only.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Fleet:
         lag: float = 0.25,
         mitigations_enabled: bool | None = True,
         serialization: str = "default",
+        kerberos: bool = False,
     ) -> None:
         temporary = state is None
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="exchange-lab-") if state is None else state).resolve()
@@ -65,12 +68,18 @@ class Fleet:
         self.em_behaviour = _behaviour(em)
         self.em_seconds = em_seconds
         self.refusals: list[str] = []
+        #: what sessions at JEA endpoints asked for beyond their capability
+        self.beyond: list[str] = []
         self.access_log = AccessLog(access_log)
         self.faults = Faults()
         self.sessions = SessionBudget()
         self.scripts_received = 0
         self.admin, self.viewer = ADMIN, VIEWER
         self.roles = {ADMIN.lower(): cmdlets_exchange.ADMINISTRATOR, VIEWER.lower(): cmdlets_exchange.VIEWER}
+        #: users whose RemotePowerShellEnabled is false
+        self.no_remote_powershell: set[str] = set()
+        #: server, listener and mechanism of every logon
+        self.logons: list[tuple[str, str, str]] = []
         self.users = self._credentials()
         self.pki = Pki(self.state / "pki")
         self.feed = feed.Feed(self.pki, self.state / "feed", self.access_log.write, port=0 if port_base is None else port_base + 9)
@@ -88,6 +97,8 @@ class Fleet:
         self.machines = [self._machine(plan) for plan in self.plans.values()]
         for text in faults:
             self.fault(text)
+        self.kdc = Kdc(self.state / "kdc", self.users, [machine.fqdn for machine in self.machines]) if kerberos else None
+        self._surroundings: dict[str, str | None] = {}
         self.ports: dict[str, dict[str, int]] = {}
         self._server: httpd.Server | None = None
         self._stopping = threading.Event()
@@ -138,6 +149,8 @@ class Fleet:
         """Open all listeners; with EM on, also its cycles."""
         self.feed.start()
         try:
+            if self.kdc is not None:
+                self._use(self.kdc.start().environment())
             self._server = httpd.Server(self)
             self.ports = self._server.start()
         except BaseException:
@@ -156,10 +169,23 @@ class Fleet:
         if self._server is not None:
             self._server.stop()
             self._server = None
+        if self.kdc is not None:
+            self.kdc.stop()
+            self._use({})
         self.feed.stop()
         self.access_log.close()
         if self._cleanup is not None:
             self._cleanup()
+
+    def _use(self, environment: dict[str, str]) -> None:
+        """Set what the Kerberos library of this process reads, which is where the servers' keys are; nothing puts it back."""
+        for name, before in self._surroundings.items():
+            if before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+        self._surroundings = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
 
     def __enter__(self) -> Fleet:
         return self.start()

@@ -73,7 +73,8 @@ class Listener(ThreadingHTTPServer):
         modes = (getattr(self.machine, "auth", None) or {}).get(self.endpoint)
         if self.endpoint.startswith("web"):
             modes = getattr(self.wire.fleet, "exchange_modes", None) or modes
-        return tuple(modes or auth.DEFAULT_AUTH[self.endpoint])
+        usual = auth.DEFAULT_AUTH if getattr(self.wire.fleet, "kdc", None) is None else auth.KERBEROS_AUTH
+        return tuple(modes or usual[self.endpoint])
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept; the handshake is done by the connection's own thread."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from .kdc import principal
+
 if TYPE_CHECKING:
     from .fleet import Fleet
 
@@ -61,6 +63,16 @@ def connection(fleet: Fleet, machine: Any, index: int) -> dict[str, Any]:
     return found
 
 
+def with_kerberos(fleet: Fleet, machine: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a host whose lab has a KDC: named by its FQDN, user as a principal, Exchange by its defaults."""
+    changed: dict[str, Any] = {"ansible_host": machine.fqdn, "ansible_user": principal(fleet.admin), "exchange_mitigation_exchange_host": machine.fqdn}
+    if found["ansible_connection"] == "winrm":
+        changed |= {"ansible_winrm_transport": "kerberos", "ansible_winrm_kinit_env_vars": ["KRB5_CONFIG"]}
+    else:
+        changed["ansible_psrp_auth"] = "kerberos"
+    return {name: value for name, value in (found | changed).items() if name != "exchange_mitigation_exchange_auth"}
+
+
 def shared(fleet: Fleet) -> dict[str, Any]:
     """Return the variables of all hosts: where the feed is, whom to trust, where the controller keeps its state."""
     return {
@@ -76,6 +88,8 @@ def shared(fleet: Fleet) -> dict[str, Any]:
 def content(fleet: Fleet) -> dict[str, Any]:
     """Return the inventory as Ansible's YAML inventory plugin reads it."""
     hosts = {machine.name: connection(fleet, machine, index) for index, machine in enumerate(fleet.machines)}
+    if fleet.kdc is not None:
+        hosts = {machine.name: with_kerberos(fleet, machine, hosts[machine.name]) for machine in fleet.machines}
     groups = {
         "exchange_servers": {"hosts": hosts},
         "lab_winrm": {"hosts": {name: {} for name in list(hosts)[::2]}},

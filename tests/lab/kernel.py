@@ -68,6 +68,7 @@ class Parameter:
     """A parameter of a cmdlet.
 
     ``kind``: string, string[], bool, switch, int, object (any value, live objects too), bytes, hashtable, mvp, uri, datetime.
+    ``pattern``: what each text must match, in any case (ValidatePattern).
     """
 
     kind: str = "string"
@@ -75,6 +76,7 @@ class Parameter:
     mandatory: bool = False
     values: tuple[str, ...] = ()
     from_pipeline: bool = False
+    pattern: str = ""
 
 
 @dataclasses.dataclass
@@ -97,7 +99,10 @@ Body = Callable[[Invocation], Iterator[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-    """A cmdlet the lab knows: ``write`` tells (from the parameters) whether the call changes the server."""
+    """A cmdlet the lab knows: ``write`` tells (from the parameters) whether the call changes the server.
+
+    ``proxy``: a function of JEA stands before it, whose own name its binding errors carry.
+    """
 
     name: str
     parameters: dict[str, Parameter]
@@ -105,6 +110,7 @@ class Definition:
     write: Callable[[dict[str, Any]], bool]
     where: tuple[str, ...]
     languages: tuple[str, ...]
+    proxy: bool = False
 
 
 REGISTRY: dict[tuple[str, str], Definition] = {}

@@ -93,6 +93,8 @@ class Machine:
         self.users: dict[str, str] = {}
         self.address = "127.0.0.1"
         self.language_mode = "FullLanguage"
+        #: whether sslFlags of /PowerShell has Ssl
+        self.exchange_requires_tls = False
 
     # -- identity ------------------------------------------------------------------------------------------------------
 
@@ -103,6 +105,11 @@ class Machine:
             section.update(changes)
             self.sidecar.save()
         return section
+
+    @property
+    def publishes_exchange(self) -> bool:
+        """Whether IIS publishes Exchange's cmdlets: the Mailbox role does, nothing else."""
+        return bool(self.registry.exists("HKLM:\\SOFTWARE\\Microsoft\\ExchangeServer\\v15\\MailboxRole"))
 
     @property
     def name(self) -> str:

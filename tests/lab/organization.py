@@ -37,6 +37,12 @@ _BASES = (
 )
 _CONFIGURATION = f"CN={NAME},CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=lab,DC=example"
 _SERVERS = f"CN=Servers,CN=Exchange Administrative Group (FYDIBOHF23SPDLT),CN=Administrative Groups,{_CONFIGURATION}"
+_GROUPS = f"CN=Database Availability Groups,CN=Exchange Administrative Group (FYDIBOHF23SPDLT),CN=Administrative Groups,{_CONFIGURATION}"
+_MULTI_VALUED_IDS = (
+    "Microsoft.Exchange.Data.MultiValuedProperty`1[[Microsoft.Exchange.Data.Directory.ADObjectId, Microsoft.Exchange.Data.Directory, "
+    "Version=15.0.0.0, Culture=neutral, PublicKeyToken=31bf3856ad364e35]]",
+    *_MULTI_VALUED[1:],
+)
 _CREATED = datetime.datetime(2021, 7, 29, 5, 47, 28, tzinfo=datetime.timezone.utc)
 
 #: The attributes of a server that EM uses, with their first values.
@@ -266,6 +272,19 @@ class Organization:
         props["Identity"] = self._id(server.name, server.distinguished_name, server.guid)
         props |= self._tail(server.distinguished_name, server.guid, ("top", "server", "msExchExchangeServer"), "ms-Exch-Exchange-Server", settings, controller)
         return Obj(("Microsoft.Exchange.Data.Directory.Management.ExchangeServer", *_BASES), self._shown(props, full), to_string=server.name)
+
+    def group_objects(self, controller: str, full: bool = False) -> list[Obj]:
+        """Return what Get-DatabaseAvailabilityGroup writes: each group with its members, ordered by name."""
+        names = sorted({server.plan.dag for server in self.servers if server.plan.dag})
+        return [self._group(name, [server for server in self.servers if server.plan.dag == name], controller, full) for name in names]
+
+    def _group(self, name: str, members: list[Server], controller: str, full: bool) -> Obj:
+        ids = [self._id(server.name, server.distinguished_name, server.guid) for server in members]
+        shown: list[Any] = ids if full or self.serialization == "full" else [one.to_string for one in ids]
+        dn = f"CN={name},{_GROUPS}"
+        props: dict[str, Any] = {"Name": name, "Servers": Obj(_MULTI_VALUED_IDS, value=shown), "WitnessServer": f"witness.{DOMAIN}"}
+        props |= {"DistinguishedName": dn, "Guid": uuid.uuid5(self.guid, name), "OriginatingServer": controller, "IsValid": True}
+        return Obj(("Microsoft.Exchange.Data.Directory.SystemConfiguration.DatabaseAvailabilityGroup", *_BASES[1:]), props, to_string=name)
 
     def _tail(self, dn: str, guid: uuid.UUID, classes: tuple[str, ...], category: str, settings: dict[str, Any], controller: str) -> dict[str, Any]:
         changed = settings["WhenChanged"]

@@ -92,7 +92,15 @@ def given_paths(inv: Invocation, wildcards: bool = False) -> list[ProviderPath]:
     texts = [given] if isinstance(given, str) else list(given)
     if literal is None and not wildcards and any(_WILDCARD.search(text) for text in texts):
         raise LabRefusal(f"the lab does not expand the wildcards of {texts!r} here")
-    return [provider_path(text) for text in texts]
+    found = [provider_path(text) for text in texts]
+    capability = getattr(inv.session, "capability", None)
+    if capability is not None:
+        # A session sees the providers that its capability lists; recorded in test_psrp_with_jea_configuration, where it lists none.
+        for hidden in (path.provider for path in found if path.provider not in (*capability.providers, "Missing")):
+            kind = "System.Management.Automation.ProviderNotFoundException"
+            inv.error(ErrorInfo(f"Cannot find a provider with the name '{hidden}'.", "ProviderNotFound", NOT_FOUND, kind, hidden))
+        found = [path for path in found if path.provider in (*capability.providers, "Missing")]
+    return found
 
 
 def missing_drive(name: str, path: ProviderPath) -> ErrorInfo:

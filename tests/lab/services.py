@@ -18,7 +18,7 @@ START_MODES = ("Automatic", "Manual", "Disabled")
 
 
 class ServiceProblem(Exception):
-    """A refused service operation; ``kind``: absent, disabled, dependency, dependents, cannot-stop."""
+    """A refused service operation; ``kind``: absent, disabled, dependency, dependents, cannot-stop, stopping."""
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
@@ -100,6 +100,8 @@ class Services:
         service = self.get(name)
         if service.state in (RUNNING, "StartPending"):
             return
+        if service.state == "StopPending":
+            raise ServiceProblem("stopping", name)
         if service.start == "Disabled":
             raise ServiceProblem("disabled", name)
         for need in service.depends:

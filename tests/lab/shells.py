@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 from psrpcore import PSRPCoreError
 
-from lab import soap
+from lab import jea, soap
 from lab.kernel import ErrorInfo, LabRefusal
 from lab.pipeline import Runner, Runspace, refuse, statements_of, static_view
 from lab.psrp import Pipeline, Pool
@@ -28,6 +28,8 @@ SHELLS_PER_USER = 30
 COMMANDS_PER_SHELL = 1000
 MAX_IDLE = 7200.0
 UNKNOWN = 2150858843
+#: How WinRM passes on that Exchange's own authorization refused (as a signed number -2144108477).
+EXCHANGE_DENIED = 2150858819
 _counting = threading.Lock()
 
 
@@ -38,6 +40,7 @@ class SessionBudget:
         self.limit = limit
         self.most = 0
         self.opened = 0
+        self.refused = 0
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -46,6 +49,7 @@ class SessionBudget:
         with self._lock:
             used = self._used.get(user.lower(), 0)
             if used >= self.limit:
+                self.refused += 1
                 return False
             self._used[user.lower()] = used + 1
             self.opened += 1
@@ -119,14 +123,17 @@ class ShellService:
         self.machine = machine
         self.shells: dict[str, Shell] = {}
         self._lock = threading.RLock()
+        self._offered = jea.endpoints()
 
     # What the server asks
 
-    def handle(self, request: soap.Request, user: str, endpoint: str, client: str, trace: Trace, denied: str = "") -> bytes:
+    def handle(self, request: soap.Request, user: str, endpoint: str, client: str, trace: Trace, denied: str = "", delegated: bool = False) -> bytes:
         """Do what a request asks and return the response envelope; raises soap.Fault. ``denied`` names an armed quota fault."""
         trace.action = request.action
+        if request.timeout < 0:
+            raise soap.Fault(2150858767)
         if request.action == "Create":
-            return soap.response(request, self._create(request, user, endpoint, client, denied))
+            return soap.response(request, self._create(request, user, endpoint, client, denied, delegated))
         if request.action == "Get" and request.resource_uri == soap.CONFIG_URI:
             return soap.response(request, soap.config_body())
         if request.action in ("Disconnect", "Reconnect", "Connect") or request.action not in soap.ACTIONS.values():
@@ -166,7 +173,7 @@ class ShellService:
             shell = self.shells.get(shell_id)
         if shell is None or shell.owner.lower() != user.lower() or shell.endpoint != endpoint:
             text = "The WS-Management service cannot process the request because the request contained invalid selectors for the resource. "
-            raise soap.Fault(UNKNOWN, text)
+            raise soap.Fault(UNKNOWN, text, provider=True)
         return shell
 
     def _expire(self) -> None:
@@ -189,10 +196,13 @@ class ShellService:
         if shell.endpoint == "exchange":
             self.fleet.sessions.release(shell.owner)
 
-    def _create(self, request: soap.Request, user: str, endpoint: str, client: str, denied: str) -> str:
+    def _create(self, request: soap.Request, user: str, endpoint: str, client: str, denied: str, delegated: bool) -> str:
         self._expire()
-        mode = self._language(request.resource_uri, endpoint)
-        powershell = mode is not None
+        if endpoint == "exchange":
+            self._authorize(user)
+        found = self._language(request.resource_uri, endpoint)
+        mode = found.language_mode if found is not None else None
+        powershell = found is not None
         given = str(request.body.get("ShellId") or "") if request.body is not None else ""
         asked = request.text("rsp:IdleTimeOut")
         shell = Shell(
@@ -204,9 +214,10 @@ class ShellService:
             idle=min(soap.duration(asked, MAX_IDLE), 43200.0) if asked else MAX_IDLE,
             streams=(request.text("rsp:InputStreams", "stdin"), request.text("rsp:OutputStreams", "stdout stderr")),
         )
-        if powershell:
-            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, str(mode))
+        if found is not None:
+            shell.runspace = Runspace(self.fleet, self.machine, endpoint, user, found.language_mode, found.capability)
             shell.runspace.url = request.to
+            shell.runspace.delegated = delegated
             shell.pool = Pool(restricted=endpoint == "host" and mode == "NoLanguage")
             opening = request.text("ps:creationXml")
             if not opening:
@@ -229,24 +240,40 @@ class ShellService:
             f'<w:Selector Name="ShellId">{shell.shell_id}</w:Selector></w:SelectorSet></a:ReferenceParameters></x:ResourceCreated>' + shell.describe(powershell)
         )
 
-    def _language(self, uri: str, endpoint: str) -> str | None:
-        """Return the language mode of a session configuration, None for the command shell; raises the fault of an unknown URI."""
+    def _authorize(self, user: str) -> None:
+        """Refuse who may not use Exchange's remote PowerShell at all; raises the fault."""
+        known = user.lower()
+        name = f"lab.example/Users/{user.rpartition(chr(92))[2]}"
+        if known in {item.lower() for item in getattr(self.fleet, "no_remote_powershell", ())}:
+            stamp = f"[Server={self.machine.name},RequestId={uuid.uuid4()},TimeStamp=11/1/2026 3:15:00 AM] "
+            raise soap.Fault(EXCHANGE_DENIED, f"{stamp}Access is denied. ")
+        roles = getattr(self.fleet, "roles", None)
+        if roles is not None and known not in roles:
+            failure = f"[AuthZRequestId={uuid.uuid4()}][FailureCategory=AuthZ-CmdletAccessDeniedException] "
+            raise soap.Fault(EXCHANGE_DENIED, f'{failure}The user "{name}" isn\'t assigned to any management roles. ')
+
+    def _language(self, uri: str, endpoint: str) -> jea.Endpoint | None:
+        """Return the session configuration, None for the command shell; raises the fault of an unknown URI."""
         name = uri[len(soap.POWERSHELL_URI) :] if uri.startswith(soap.POWERSHELL_URI) else ""
         if endpoint == "exchange" and name.lower() == "microsoft.exchange":
-            return "NoLanguage"
+            return jea.Endpoint(name, "NoLanguage")
         if endpoint == "host" and uri == soap.CMD_URI:
             return None
         if endpoint == "host" and name:
             default = {"Microsoft.PowerShell": getattr(self.machine, "language_mode", "FullLanguage")}
             for known, mode in (getattr(self.machine, "configurations", None) or default).items():
                 if known.lower() == name.lower():
-                    return str(mode)
+                    return jea.Endpoint(known, str(mode))
+            if name.lower() in self._offered:
+                return self._offered[name.lower()]
         raise soap.Fault(2150858811)
 
     # Actions: each returns the body of the response
 
     def _get(self, dummy_request: soap.Request, shell: Shell, dummy_trace: Trace) -> str:
-        return shell.describe(shell.pool is not None)
+        return shell.describe(shell.pool is not None).replace(
+            "</rsp:Shell>", "<rsp:MemoryUsed>58MB</rsp:MemoryUsed><rsp:ChildProcesses>0</rsp:ChildProcesses></rsp:Shell>"
+        )
 
     def _delete(self, dummy_request: soap.Request, shell: Shell, dummy_trace: Trace) -> str:
         self._close(shell)

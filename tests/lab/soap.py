@@ -60,6 +60,8 @@ class FaultText:
     message: str = ""
     detail: str = ""
     seen: str = "recorded"
+    #: Who says it, where a plugin of the service does: the attributes of ProviderFault.
+    plugin: str = ""
 
 
 _SELECTORS = "The WS-Management service cannot process the request because the request contained invalid selectors for the resource. "
@@ -100,7 +102,19 @@ FAULTS: dict[int, FaultText] = {
         "The I/O operation has been aborted because of either a thread exit or an application request. ",
         seen="documentation",
     ),
-    87: FaultText("s:Sender", "w:InvalidParameter", "The parameter is incorrect. "),
+    87: FaultText(
+        "s:Sender",
+        "w:InvalidParameter",
+        "The parameter is incorrect. ",
+        detail="http://schemas.dmtf.org/wbem/wsman/1/wsman/faultDetail/InvalidValue",
+        plugin='provider="Shell cmd plugin" path="%systemroot%\\system32\\winrscmd.dll"',
+    ),
+    2150858767: FaultText(
+        "s:Sender",
+        "a:InvalidMessageInformationHeader",
+        "The WS-Management service cannot process the request. The request contains one or more invalid SOAP headers. ",
+        "The WS-Management service cannot process the request. The XML contains an invalid timeout field in the SOAP header. ",
+    ),
     2150858817: FaultText(
         "s:Sender",
         "a:ActionNotSupported",
@@ -123,10 +137,12 @@ def shells_exceeded(limit: int) -> str:
 class Fault(Exception):
     """A SOAP fault, answered with HTTP 500."""
 
-    def __init__(self, code: int, message: str = "") -> None:
+    def __init__(self, code: int, message: str = "", provider: bool = False) -> None:
         super().__init__(f"{code} {message}".strip())
         self.code = code
         self.message = message
+        #: The shell provider says it, not the service: one fault inside the other (recorded).
+        self.provider = provider
 
 
 class NotSoap(Exception):
@@ -163,8 +179,12 @@ def duration(text: str, default: float = 60.0) -> float:
     return days * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
+def _limit(text: str) -> float:
+    return -1.0 if text.startswith("PT-") else duration(text)
+
+
 def parse(data: bytes) -> Request:
-    """Read a request; raises NotSoap."""
+    """Read a request; raises NotSoap. A time limit below nothing, which the service refuses, is -1."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
     try:
         root = etree.fromstring(data, parser)
@@ -186,7 +206,7 @@ def parse(data: bytes) -> Request:
         action_uri=action,
         message_id=header("a:MessageID"),
         resource_uri=header("w:ResourceURI"),
-        timeout=duration(header("w:OperationTimeout", "PT60S")),
+        timeout=_limit(header("w:OperationTimeout", "PT60S")),
         max_envelope=int(size) if size.isdigit() else 153600,
         shell_id=header("w:SelectorSet/w:Selector[@Name='ShellId']").upper(),
         options=options,
@@ -210,25 +230,52 @@ def response(request: Request, body: str) -> bytes:
     return (_open(request.action_uri + "Response", request.message_id) + body + "</s:Body></s:Envelope>").encode("utf-8")
 
 
-def fault(relates_to: str, code: int, message: str, machine: str) -> bytes:
-    """Return a fault envelope for a code of the table; ``message`` replaces the inner text."""
+def fault(relates_to: str, code: int, message: str, machine: str, provider: bool = False) -> bytes:
+    """Return a fault envelope for a code of the table; ``message`` replaces the inner text, ``provider`` wraps it in a ProviderFault."""
     text = FAULTS.get(code) or FAULTS[2150858752]
     inner = message or text.message or text.reason
     reason = message if message and not text.message else text.reason
     detail = f"<w:FaultDetail>{text.detail}</w:FaultDetail>" if text.detail else ""
+    head = f'<f:WSManFault xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="{code}" Machine={quoteattr(machine)}><f:Message>'
+    told = escape(inner)
+    if text.plugin:
+        told = f"<f:ProviderFault {text.plugin}>{told}</f:ProviderFault>"
+    told = f"{head}{told}</f:Message></f:WSManFault>"
+    if provider:
+        told = f'{head}<f:ProviderFault provider="Shell provider" path="%systemroot%\\system32\\WsmSvc.dll">{told}</f:ProviderFault></f:Message></f:WSManFault>'
     return (
         _open("http://schemas.dmtf.org/wbem/wsman/1/wsman/fault", relates_to)
         + f"<s:Fault><s:Code><s:Value>{text.code}</s:Value><s:Subcode><s:Value>{text.subcode}</s:Value></s:Subcode></s:Code>"
         + f'<s:Reason><s:Text xml:lang="en-US">{escape(reason)}</s:Text></s:Reason><s:Detail>{detail}'
-        + f'<f:WSManFault xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="{code}" Machine={quoteattr(machine)}>'
-        + f"<f:Message>{escape(inner)}</f:Message></f:WSManFault></s:Detail></s:Fault></s:Body></s:Envelope>"
+        + f"{told}</s:Detail></s:Fault></s:Body></s:Envelope>"
     ).encode("utf-8")
 
 
+#: The service's configuration as ``winrm get winrm/config`` shows it, with the values of a server that nobody has tuned.
+_LOGONS = (
+    "<cfg:Basic>false</cfg:Basic>{}<cfg:Kerberos>true</cfg:Kerberos><cfg:Negotiate>true</cfg:Negotiate>"
+    "<cfg:Certificate>{}</cfg:Certificate><cfg:CredSSP>false</cfg:CredSSP>"
+)
+_PORTS = "<cfg:DefaultPorts><cfg:HTTP>5985</cfg:HTTP><cfg:HTTPS>5986</cfg:HTTPS></cfg:DefaultPorts>"
+_CONFIG = (
+    "<cfg:MaxTimeoutms>60000</cfg:MaxTimeoutms><cfg:MaxBatchItems>32000</cfg:MaxBatchItems><cfg:MaxProviderRequests>4294967295</cfg:MaxProviderRequests>"
+    "<cfg:Client><cfg:NetworkDelayms>5000</cfg:NetworkDelayms><cfg:URLPrefix>wsman</cfg:URLPrefix><cfg:AllowUnencrypted>false</cfg:AllowUnencrypted>"
+    f"<cfg:Auth>{_LOGONS.format('<cfg:Digest>true</cfg:Digest>', 'true')}</cfg:Auth>{_PORTS}<cfg:TrustedHosts></cfg:TrustedHosts></cfg:Client>"
+    "<cfg:Service><cfg:RootSDDL>O:NSG:BAD:P(A;;GA;;;BA)(A;;GR;;;IU)S:P(AU;FA;GA;;;WD)(AU;SA;GXGW;;;WD)</cfg:RootSDDL>"
+    "<cfg:MaxConcurrentOperations>4294967295</cfg:MaxConcurrentOperations><cfg:MaxConcurrentOperationsPerUser>1500</cfg:MaxConcurrentOperationsPerUser>"
+    "<cfg:EnumerationTimeoutms>240000</cfg:EnumerationTimeoutms><cfg:MaxConnections>300</cfg:MaxConnections>"
+    "<cfg:MaxPacketRetrievalTimeSeconds>120</cfg:MaxPacketRetrievalTimeSeconds><cfg:AllowUnencrypted>false</cfg:AllowUnencrypted>"
+    f"<cfg:Auth>{_LOGONS.format('', 'false')}<cfg:CbtHardeningLevel>Relaxed</cfg:CbtHardeningLevel></cfg:Auth>{_PORTS}"
+    "<cfg:IPv4Filter>*</cfg:IPv4Filter><cfg:IPv6Filter>*</cfg:IPv6Filter><cfg:EnableCompatibilityHttpListener>false</cfg:EnableCompatibilityHttpListener>"
+    "<cfg:EnableCompatibilityHttpsListener>false</cfg:EnableCompatibilityHttpsListener><cfg:CertificateThumbprint></cfg:CertificateThumbprint>"
+    "<cfg:AllowRemoteAccess>true</cfg:AllowRemoteAccess></cfg:Service>"
+    "<cfg:Winrs><cfg:AllowRemoteShellAccess>true</cfg:AllowRemoteShellAccess><cfg:IdleTimeout>7200000</cfg:IdleTimeout>"
+    "<cfg:MaxConcurrentUsers>2147483647</cfg:MaxConcurrentUsers><cfg:MaxShellRunTime>2147483647</cfg:MaxShellRunTime>"
+    "<cfg:MaxProcessesPerShell>2147483647</cfg:MaxProcessesPerShell><cfg:MaxMemoryPerShellMB>2147483647</cfg:MaxMemoryPerShellMB>"
+    "<cfg:MaxShellsPerUser>2147483647</cfg:MaxShellsPerUser></cfg:Winrs>"
+)
+
+
 def config_body() -> str:
-    """Return the part of the service's configuration that clients read."""
-    return (
-        f'<cfg:Config xmlns:cfg="{CONFIG_URI}"><cfg:MaxEnvelopeSizekb>{MAX_ENVELOPE // 1024}</cfg:MaxEnvelopeSizekb>'
-        "<cfg:MaxTimeoutms>60000</cfg:MaxTimeoutms><cfg:MaxBatchItems>32000</cfg:MaxBatchItems>"
-        "<cfg:MaxProviderRequests>4294967295</cfg:MaxProviderRequests></cfg:Config>"
-    )
+    """Return the service's configuration."""
+    return f'<cfg:Config xmlns:cfg="{CONFIG_URI}"><cfg:MaxEnvelopeSizekb>{MAX_ENVELOPE // 1024}</cfg:MaxEnvelopeSizekb>{_CONFIG}</cfg:Config>'

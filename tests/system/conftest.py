@@ -67,3 +67,21 @@ def lab_fleet(running_fleet: Any) -> Iterator[Any]:
     assert running_fleet.scripts_received == 0, "a script was sent"
     assert running_fleet.refusals == [], "the lab was asked for something that it does not know"
     assert running_fleet._server.open_shells() == [], "a session was left open"
+
+
+@pytest.fixture
+def patched(lab_fleet: Any) -> Iterator[Any]:
+    """Install the update that carries the fix of M2, as a call; afterwards the server is as it was."""
+    from fault_bench import EX_SETUP
+
+    machine = lab_fleet.machine("EX1")
+    version, build = machine.version_of(EX_SETUP), machine.build
+
+    def install() -> None:
+        number = {"Exchange2016": "15.1.2507.75", "Exchange2019": "15.2.1748.53", "ExchangeSE": "15.2.2562.53"}[machine.product]
+        machine.set_version(EX_SETUP, **{**version, "FileVersion": number, "ProductVersion": number})
+        machine.identity(build=number)
+
+    yield install
+    machine.set_version(EX_SETUP, **version)
+    machine.identity(build=build)

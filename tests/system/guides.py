@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import platform
 import re
 import sys
 import textwrap
@@ -17,8 +18,8 @@ from collections.abc import Iterable, Mapping
 
 import reason_codes
 import reason_rows
+from ansible_collections.exchange.mitigation.plugins.module_utils import _access, _deps, _jea, _reasons, _rights
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
-from ansible_collections.exchange.mitigation.plugins.module_utils import _reasons
 
 GUIDES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "docsite" / "rst"
 _BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n(?:   :caption: ([^\n]+)\n)?\n((?:   [^\n]*\n|\n)+)", re.MULTILINE)
@@ -73,7 +74,7 @@ def profile_lists() -> str:
     return _table(
         ("list", "what is in it"),
         (
-            ("``path``", _code(profile.PATHS)),
+            *((f"``path`` on the site *{site}*", _code(paths)) for site, paths in profile.SITES.items()),
             ("``answer``", _code(profile.ANSWERS) + ". ``abort`` drops the connection, a number is the status that is sent."),
             ("``header``", _code(profile.HEADERS)),
             (
@@ -87,8 +88,47 @@ def profile_lists() -> str:
     )
 
 
+#: What stands in the table of Exchange access for what differs from case to case.
+PLACES = {"user": "USER", "host": "NAME", "auth": "METHOD", "offered": "METHODS", "detail": "DETAIL"}
+
+
+def access_sentences() -> dict[str, str]:
+    """Return the sentence of every failure of Exchange access by its code, with PLACES and SERVER, PYTHON, VERSION."""
+    missing = str(_deps.missing_library("gssapi")).replace(sys.executable, "PYTHON").replace(platform.python_version(), "VERSION")
+    return {"missing_library": missing} | {code: row.sentence("SERVER", **PLACES) for code, row in _access.ACCESS.items()}
+
+
+def access() -> str:
+    """Return the tables of Exchange access."""
+    sentences = access_sentences()
+    parts = (
+        ("On the way to Exchange's own endpoint:", ("missing_library", *_access.REMOTE)),
+        ("With the snap-in on the server:", tuple(_access.SNAPIN)),
+    )
+    tables = (
+        head + "\n\n" + _table(("``reason``", "the sentence"), ((f"``{code}``", sentences[code].replace("\\", "\\\\")) for code in codes))
+        for head, codes in parts
+    )
+    return "\n".join(tables)
+
+
+def rights() -> str:
+    """Return the table of least rights per module."""
+    head = ("module", "on the Windows server", "JEA endpoint", "role group of Exchange (management role)")
+    return _table(head, ((f"``{name}``", need.windows, need.jea, need.exchange) for name, need in _rights.MODULES.items()))
+
+
+def capabilities() -> str:
+    """Return the table of cmdlets that the JEA endpoints offer."""
+    rows = [
+        (f"``{name}``", _code([*narrow.parameters, *([narrow.piped] if narrow.piped else [])]), "both" if name in _jea.READS else "writer")
+        for name, narrow in _jea.offered(_jea.WRITER).items()
+    ]
+    return _table(("cmdlet", "parameters", "endpoint"), rows)
+
+
 #: What the code writes, by the name in the guide's markers.
-GENERATED = {"reasons": reasons, "profile": profile_lists}
+GENERATED = {"reasons": reasons, "profile": profile_lists, "access": access, "rights": rights, "capabilities": capabilities}
 
 
 def filled(text: str) -> str:

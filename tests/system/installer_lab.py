@@ -55,3 +55,8 @@ def package_file(where: pathlib.Path, package: Any, size: int = 0) -> str:
     path = where / "rewrite_amd64_en-US.msi"
     path.write_bytes(package.data(size))
     return str(path)
+
+
+def bare(fleet: Any) -> Any:
+    """EX3, which lacks URL Rewrite."""
+    return fleet.machine("EX3")

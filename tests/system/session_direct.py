@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import decode
-from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import enforce_statement, is_change
+from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, enforce, enforce_statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, ErrorRecord, Statement
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import CATEGORIES
@@ -52,7 +52,7 @@ class DirectSession:
 
     def read(self, statements: Sequence[Statement]) -> list[Answer]:
         """Run reads one by one."""
-        if any(is_change(statement) for statement in statements):
+        if any(enforce(part).effect == CHANGES for statement in statements for part in statement):
             raise CmdletNotAllowed("a change was sent as a read")
         return [self._run(statement) for statement in statements]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import parse_build
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
-from ansible_collections.exchange.mitigation.plugins.modules import feed, mitigation
+from ansible_collections.exchange.mitigation.plugins.modules import feed, mitigation, server_info
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import local_document
 from attacks.authorities import CODE_SIGNING, DAY, issue, key, name, pem, usage
 from cryptography.hazmat.primitives import serialization
@@ -224,3 +224,54 @@ def test_rules_and_services_of_a_local_document_come_and_go_together(
     run(mitigation, lab_fleet, machine, {**wanted, "state": "absent", "mitigations": ["LOCAL-1"]})
     assert hashes(machine) == before
     assert machine.services.get("MSExchangeUM") == running
+
+
+BACK_ROOT = "Program Files/Microsoft/Exchange Server/V15/ClientAccess/web.config"
+BACK_OWA = "Program Files/Microsoft/Exchange Server/V15/ClientAccess/owa/web.config"
+
+
+def shown(result: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return what server_info says of local mitigations: state, need, maker."""
+    return {one["id"]: (one["state"], one["needed"], one["maker"]) for one in result["server"]["mitigations"] if one["id"].startswith("LOCAL-")}
+
+
+def test_rules_on_the_back_end(lab_fleet: Any, proven: Callable[..., dict[str, Any]], tmp_path: pathlib.Path) -> None:
+    """The site that the front end passes requests on to: checked, applied, unchanged, taken back, to the byte."""
+    machine = lab_fleet.machine("EX1")
+    back_end = {"inbound": {**DROP["inbound"], "site": "Exchange Back End"}}
+    on_owa = {"outbound": {**HEADER["outbound"], "site": "Exchange Back End"}}
+    wanted = {"feed": proven(entry("LOCAL-1", back_end, on_owa)), "journal_dir": str(tmp_path / "journal")}
+    before = hashes(machine)
+    checked = run(mitigation, lab_fleet, machine, wanted, check=True)
+    assert (checked["changed"], hashes(machine)) == (True, before)
+    done = run(mitigation, lab_fleet, machine, wanted)
+    assert (done["diff"], outcomes(done)) == (checked["diff"], {"LOCAL-1": ("applied", "apply", "us")})
+    assert {path for path, digest in hashes(machine).items() if before.get(path) != digest} == {BACK_ROOT, BACK_OWA}
+    site = machine.iis.configuration.site("Exchange Back End")
+    names = [item.get("name") for item in machine.iis.configuration.section("system.webServer/rewrite/rules", site, "/owa").items]
+    assert "exchange.mitigation LOCAL-1 - inbound" in names
+    assert shown(run(server_info, lab_fleet, machine, {"feed": wanted["feed"]})) == {"LOCAL-1": ("applied", "yes", "us")}
+    assert run(mitigation, lab_fleet, machine, wanted)["changed"] is False
+    undone = run(mitigation, lab_fleet, machine, {"state": "absent", "undo_run_id": "last", "journal_dir": wanted["journal_dir"]})
+    assert (undone["changed"], hashes(machine)) == (True, before)
+    run(mitigation, lab_fleet, machine, wanted)
+    absent = {**wanted, "state": "absent", "mitigations": ["LOCAL-1"]}
+    assert run(mitigation, lab_fleet, machine, absent)["changed"] is True
+    assert hashes(machine) == before
+    assert run(mitigation, lab_fleet, machine, absent)["changed"] is False
+
+
+def test_server_info_shows_local_mitigations(lab_fleet: Any, proven: Callable[..., dict[str, Any]], tmp_path: pathlib.Path) -> None:
+    """With the document judged by what it says, without it by the names of the rules, and then unknown."""
+    machine = lab_fleet.machine("EX1")
+    wanted = {"feed": proven(entry("LOCAL-1", DROP), entry("LOCAL-2.1", HEADER)), "journal_dir": str(tmp_path / "journal")}
+    assert shown(run(server_info, lab_fleet, machine, {})) == {}
+    assert shown(run(server_info, lab_fleet, machine, {"feed": wanted["feed"]})) == dict.fromkeys(("LOCAL-1", "LOCAL-2.1"), ("absent", "yes", None))
+    run(mitigation, lab_fleet, machine, wanted)
+    lab_fleet.access_log.clear()
+    assert shown(run(server_info, lab_fleet, machine, {"feed": wanted["feed"]})) == dict.fromkeys(("LOCAL-1", "LOCAL-2.1"), ("applied", "yes", "us"))
+    assert len([record for record in lab_fleet.access_log.records if record["endpoint"] == "host"]) <= 12
+    bare = run(server_info, lab_fleet, machine, {})
+    assert shown(bare) == dict.fromkeys(("LOCAL-1", "LOCAL-2.1"), ("unknown", "unknown", "us"))
+    (one,) = [one for one in bare["server"]["mitigations"] if one["id"] == "LOCAL-1"]
+    assert "give its feed" in one["reason"] and one["evidence"][0]["rule"] == "exchange.mitigation LOCAL-1 - inbound"

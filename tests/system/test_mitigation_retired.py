@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,22 +21,6 @@ VARIANTS = ("skips", "adds", "replaces")
 @pytest.fixture
 def journal(tmp_path: pathlib.Path) -> str:
     return str(tmp_path / "journal")
-
-
-@pytest.fixture
-def patched(lab_fleet: Any) -> Iterator[Any]:
-    """Install the update that carries the fix of M2, as a call; afterwards the server is as it was."""
-    machine = lab_fleet.machine("EX1")
-    version, build = machine.version_of(EX_SETUP), machine.build
-
-    def install() -> None:
-        number = {"Exchange2016": "15.1.2507.75", "Exchange2019": "15.2.1748.53", "ExchangeSE": "15.2.2562.53"}[machine.product]
-        machine.set_version(EX_SETUP, **{**version, "FileVersion": number, "ProductVersion": number})
-        machine.identity(build=number)
-
-    yield install
-    machine.set_version(EX_SETUP, **version)
-    machine.identity(build=build)
 
 
 def ask(machine: Any, url: str) -> Any:

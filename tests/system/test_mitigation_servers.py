@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 import pytest
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation, server_info
 from lab_task import folder, hashes, run
 
@@ -64,3 +65,44 @@ def test_a_section_in_another_file_is_read(lab_fleet: Any, options: dict[str, An
     (seen,) = [entry for entry in run(server_info, lab_fleet, machine, {})["server"]["mitigations"] if entry["id"] == "M1"]
     assert (seen["state"], seen["maker"], seen["evidence"][0]["file"].lower()) == ("applied", "other", "c:\\inetpub\\wwwroot\\rules.config")
     assert lab_fleet.access_log.writes() == []
+
+
+def test_a_folder_with_rules_of_its_own(lab_fleet: Any, options: dict[str, Any]) -> None:
+    """/owa/auth is no application, yet its web.config can take a rule away, or hold its name and break the folder."""
+    machine = lab_fleet.machine("EX1")
+    auth = folder(machine) / PROXY / "owa/auth/web.config"
+    auth.parent.mkdir(exist_ok=True)
+    text = "<configuration><system.webServer><rewrite><rules>{}</rules></rewrite></system.webServer></configuration>"
+    attack = "/owa/auth/?autodiscover.powershell"
+    wanted = {**options, "mitigations": ["M1"]}
+
+    def status() -> Any:
+        return getattr(machine.iis.request("GET", attack, {"Host": machine.fqdn}), "status", "aborted")
+
+    def seen() -> dict[str, Any]:
+        return next(one for one in run(server_info, lab_fleet, machine, {})["server"]["mitigations"] if one["id"] == "M1")
+
+    try:
+        auth.write_text(text.format('<rule name="exchange.mitigation M1 PowerShell - inbound"><match url="x" /></rule>'))
+        before = hashes(machine)
+        for check in (True, False):
+            with pytest.raises(Refused, match=r"/owa/auth would answer 500\.19"):
+                run(mitigation, lab_fleet, machine, wanted, check=check)
+        assert hashes(machine) == before
+
+        auth.write_text(text.format(""))
+        before = hashes(machine)
+        done = run(mitigation, lab_fleet, machine, wanted)
+        assert (done["changed"], seen()["state"], status()) == (True, "applied", "aborted")
+        assert any(check["path"].endswith("/owa/auth") for step in done["steps"] for check in step["checks"])
+        assert run(mitigation, lab_fleet, machine, wanted)["changed"] is False
+        run(mitigation, lab_fleet, machine, {**wanted, "state": "absent"})
+        assert hashes(machine) == before
+
+        run(mitigation, lab_fleet, machine, wanted)
+        auth.write_text(text.format("<clear />"))
+        assert (seen()["state"], "/owa/auth" in seen()["reason"], status()) == ("conflicting", True, 200)
+    finally:
+        auth.unlink()
+        if not any(auth.parent.iterdir()):
+            auth.parent.rmdir()

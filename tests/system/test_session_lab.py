@@ -299,5 +299,5 @@ def test_a_role_that_lacks_the_cmdlet_is_told(fleet: Fleet, machine: Any) -> Non
     with pytest.raises(CmdletError) as caught:
         session.change((call("Set-OrganizationConfig", MitigationsEnabled=True, Confirm=False),))
     assert caught.value.reason == "cmdlet_not_available"
-    assert "role" in str(caught.value)
+    assert "lacks the role that has Set-OrganizationConfig; it needs Organization Management (role Organization Configuration)." in str(caught.value)
     session.close()

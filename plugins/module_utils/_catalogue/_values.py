@@ -17,6 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._builds import
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Effective, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Xml
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 
 #: Where a rule stands in its file: at the top level, inherited by child applications, or inside the location block that they do not inherit.
 ROOT = "root"
@@ -191,6 +192,10 @@ class RewriteAction:
     create_file: bool = False
     first: bool = False
     earlier: tuple[Revision, ...] = ()
+
+    def on(self, front_end: str | None) -> str:
+        """Return the site: ``front_end``, where given, stands in for Microsoft's name of it."""
+        return front_end if front_end and self.site == DEFAULT_SITE else self.site
 
 
 class ServiceState(NamedTuple):

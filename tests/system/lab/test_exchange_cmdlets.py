@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 from exchange_calls import run, settings
 
+from lab.cmdlets_exchange import VIEWER
 from lab.fleet import Fleet
 
 
@@ -152,3 +153,17 @@ def test_settings_survive_a_restart_of_the_lab(tmp_path: pathlib.Path) -> None:
     assert second.organization.mitigations_enabled is False
     assert second.password == first.password
     second.stop()
+
+
+def test_availability_groups_and_their_members(fleet: Fleet) -> None:
+    assert run(fleet, "EX1", "Get-DatabaseAvailabilityGroup").objects == []
+    made = Fleet(5)
+    made.roles["reader"] = VIEWER
+    try:
+        for user in (None, "reader"):
+            groups = run(made, "EX1", "Get-DatabaseAvailabilityGroup", user=user).objects
+            assert [(group.props["Name"], group.props["Servers"].value) for group in groups] == [("DAG01", ["EX1", "EX2", "EX3", "EX4"]), ("DAG02", ["EX5"])]
+        made.roles["nobody"] = ""
+        assert run(made, "EX1", "Get-DatabaseAvailabilityGroup", user="nobody").final == "Failed"
+    finally:
+        made.stop()

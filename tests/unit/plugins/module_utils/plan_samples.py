@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_edit as edit
@@ -26,6 +27,15 @@ class Record:
     before: bytes | None
     after: bytes | None
     mitigations: tuple[str, ...]
+
+
+def invert(splices: Sequence[edit.Splice]) -> tuple[edit.Splice, ...]:
+    """Return the splices that take others back."""
+    found, shift = [], 0
+    for splice in splices:
+        found.append(edit.Splice(splice.start + shift, splice.inserted, splice.removed))
+        shift += len(splice.inserted) - len(splice.removed)
+    return tuple(found)
 
 
 def records(edits: tuple[FileEdit, ...]) -> list[Record]:

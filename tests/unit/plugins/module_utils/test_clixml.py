@@ -20,13 +20,13 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
     ClixmlError,
     PSObject,
     decode,
-    decode_all,
     moment,
     plain,
     strings,
     text,
     unescape,
 )
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.clixml_samples import decode_all
 
 Recorded = Callable[[str], pathlib.Path]
 UTC = datetime.timezone.utc
@@ -247,3 +247,15 @@ def test_every_recorded_message_decodes(recorded: Recorded) -> None:
             seen[kind] = seen.get(kind, 0) + 1
     assert sum(seen.values()) > 200, seen
     assert {0x00041004, 0x00041005, 0x00041006, 0x00021005} <= set(seen), "outputs, errors and both kinds of states are among them"
+
+
+def test_an_object_that_jea_wrapped_once_more_is_one_object() -> None:
+    """The shape is that of a recording (test_psrp_with_jea_configuration, message 5), shortened."""
+    found = decode(
+        '<Obj RefId="0"><TN RefId="0"><T>Some.Element</T><T>System.Object</T></TN><ToString>e</ToString>'
+        '<Obj RefId="1"><TNRef RefId="0" /><ToString>e</ToString><Props><S N="Value">true</S><S N="PSPath">inner</S></Props></Obj>'
+        '<MS><S N="PSPath">outer</S></MS></Obj>'
+    )
+    assert isinstance(found, PSObject) and found.is_a("Some.Element")
+    assert (found.get("Value"), found.get("PSPath"), found.value) == ("true", "outer", None)
+    assert plain(decode('<Obj RefId="0"><Obj RefId="1"><BA>AAE=</BA></Obj><MS><S N="PSPath">p</S></MS></Obj>')) == b"\x00\x01"

@@ -140,3 +140,13 @@ def test_ids_to_block_include_what_em_calls_them_on_this_server() -> None:
     assert _drift.block_ids(["M1", "M2"], ORGANIZATION, "ex1") == ["M1", "M2", "M2.1.0"]
     assert _drift.block_ids(["M1"], ORGANIZATION, "ex1") == ["M1"]
     assert _drift.block_ids(["M2"], {}, "ex1") == ["M2"]
+
+
+@pytest.mark.parametrize(
+    ("state", "wishes", "told"),
+    [("unknown", ["M1"], 1), ("applied", ["M1"], 1), ("applied", [], 1), ("absent", ["M1"], 0), ("unknown", ["all"], 1), ("applied", ["LOCAL-1"], 0)],
+)
+def test_a_local_mitigation_on_a_server_is_always_told(state: str, wishes: list[str], told: int) -> None:
+    verdict = {"id": "LOCAL-1", "state": state, "needed": "unknown" if state == "unknown" else "yes", "reason": "no definition"}
+    result = _drift.drift([host("ex1", {"mitigations": wishes}, verdict)], ORGANIZATION)
+    assert ([item["setting"] for item in result["unknown"]], result["items"]) == (["LOCAL-1"] * told, [])

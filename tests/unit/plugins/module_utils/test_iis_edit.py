@@ -10,6 +10,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_ed
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Draft, Splice, Xml
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import settings as section_settings
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import invert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def inserted(text: str, section: str = INBOUND, place: str = "root", first: bool
     draft.insert(section, place, RULE, PRECONDITION if section == OUTBOUND else None, first)
     splices = draft.splices()
     assert edit.apply(data, splices) == draft.data
-    assert edit.apply(draft.data, edit.invert(splices)) == data
+    assert edit.apply(draft.data, invert(splices)) == data
     return draft.data.decode()
 
 
@@ -190,7 +191,7 @@ def test_insertion_laws(file: tuple[bytes, str], what: tuple[str, str, bool]) ->
     splices = draft.splices()
     # apply and undo
     assert edit.apply(data, splices) == draft.data
-    assert edit.apply(draft.data, edit.invert(splices)) == data
+    assert edit.apply(draft.data, invert(splices)) == data
     # nothing but the end of an empty tag is taken away
     assert all(s.removed.decode(before.codec).strip() in ("", "/>") for s in splices)
     # exactly one more, in the right place, and the others in their order
@@ -224,4 +225,4 @@ def test_any_sequence_of_splices_composes(data: bytes, moves: list[tuple[int, in
         expected = expected[:start] + new + expected[end:]
     assert draft.data == expected
     assert edit.apply(data, draft.splices()) == expected
-    assert edit.apply(expected, edit.invert(draft.splices())) == data
+    assert edit.apply(expected, invert(draft.splices())) == data

@@ -332,14 +332,6 @@ def test_on_conflict() -> None:
     assert [r.name for r in gone.effective_rewrite(samples.SITE, "/").inbound] == ["theirs"]
 
 
-def test_a_rule_in_application_host_is_refused_by_name() -> None:
-    rule = samples.M1_RULE.format(name="EEMS M1.1 PowerShell - inbound")
-    host = f'<location path="{samples.SITE}"><system.webServer><rewrite><rules>{rule}</rules></rewrite></system.webServer></location>'
-    server = samples.server(extra=samples.MODULE + host)
-    assert plan(request("M1"), server, FACTS).outcomes[0].reason == "applied"
-    assert [r.reason for r in plan(request("M1", state="absent"), server, FACTS).refusals] == ["rule_in_application_host"]
-
-
 def test_old_builds_are_flagged() -> None:
     assert any("June 2026" in text for text in plan(request("M1"), samples.server(), FACTS).warnings)
 

@@ -35,7 +35,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan import (
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import parse
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.iis_generated import generate
-from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import files, made, records
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import files, invert, made, records
 
 CASES = int(os.environ.get("EXCHANGE_MITIGATION_CASES", "250"))
 IDS = ("M1", "M2", "CVE-2021-26855", "CVE-2021-26857", "CVE-2021-26858", "CVE-2021-27065")
@@ -157,7 +157,7 @@ def test_laws(seed: int) -> None:
             assert outcome.action == "none" or mitigation.fixed(facts.build)
     then, now = made(server, result), after(facts, result)
     for one in result.edits:
-        assert edit.apply(one.after or b"", edit.invert(one.splices)) == (one.before or b"")
+        assert edit.apply(one.after or b"", invert(one.splices)) == (one.before or b"")
         only_owned(one, ask.include_foreign)
     if not ask.include_foreign:
         assert foreign_rules(then) == foreign_rules(server)

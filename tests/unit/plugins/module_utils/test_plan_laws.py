@@ -15,7 +15,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Request, ServerFacts, plan, rollback
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
-from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import EM_ON, FACTS, files, made, records
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import EM_ON, FACTS, files, invert, made, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +87,7 @@ def test_laws(server: Configuration, options: dict[str, Any], facts: ServerFacts
     after = made(server, result)
     for one in result.edits:
         # apply then undo is identity, by splices and by rollback
-        assert edit.apply(one.after or b"", edit.invert(one.splices)) == (one.before or b"")
+        assert edit.apply(one.after or b"", invert(one.splices)) == (one.before or b"")
     assert files(made(after, rollback(after, facts, records(result.edits)))) == before
     # what works keeps working
     for path in samples.APPLICATIONS:

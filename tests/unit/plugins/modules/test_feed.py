@@ -111,7 +111,7 @@ def test_result(world: World) -> None:
     result = world.run(data)
     documented = yaml.safe_load(feed.RETURN)
     assert set(result) <= set(documented)
-    assert set(documented) - set(result) == {"reason", "signer_chain"}
+    assert set(documented) - set(result) == {"reason", "sha256", "signer_chain"}
     sha = hashlib.sha256(data).hexdigest()
     assert result["feed"] == {"path": str(world.state / "feeds" / f"{sha}.xml"), "sha256": sha, "domain": "microsoft"}
     assert (result["version"], result["signed_at"], result["time_basis"], result["revocation"]) == ("1.0.4", "2026-10-25T12:00:00Z", "now", "unknown")

@@ -279,6 +279,7 @@ def arguments(connection: Any, **params: Any) -> dict[str, Any]:
 def test_the_exchange_endpoint_defaults_to_the_hosts_connection() -> None:
     assert arguments(Connection()) == {
         "server": "ex1", "port": 80, "username": "u@EXAMPLE", "password": PASSWORD, "ssl": False, "path": "PowerShell", "auth": "ntlm", "cert_validation": True,
+        "negotiate_service": "HTTP",
     }
     found = arguments(Connection(), exchange_scheme="https", exchange_host="ex2", exchange_username="a", exchange_password="b", exchange_ca_path="/ca")
     assert (found["server"], found["port"], found["ssl"], found["username"], found["password"], found["cert_validation"]) == ("ex2", 443, True, "a", "b", "/ca")

@@ -204,8 +204,8 @@ def test_a_change_that_did_not_complete_is_a_failure_even_without_a_record(monke
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (record("The term", "CommandNotFoundException", "System.Management.Automation.CommandNotFoundException"), "lacks the cmdlet"),
-        (record("A parameter", "NamedParameterNotFound,Set-ExchangeServer"), "lacks the parameter"),
+        (record("The term", "CommandNotFoundException", "System.Management.Automation.CommandNotFoundException"), "offer Set-Content; it needs"),
+        (record("A parameter", "NamedParameterNotFound,Set-Content"), "does not offer this use of Set-Content"),
     ],
 )
 def test_what_a_role_hides_is_told_from_what_fails(monkeypatch: pytest.MonkeyPatch, error: ErrorRecord, words: str) -> None:

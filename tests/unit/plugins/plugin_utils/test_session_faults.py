@@ -77,6 +77,8 @@ def ansible_failure(text: str) -> Exception:
         (IndexError("list index out of range"), "answer_malformed"),
         (pypsrp.FragmentError("Fragment Id"), "answer_malformed"),
         (pypsrp.InvalidPSRPOperation("Received a broken RunspacePoolState message"), "session_broken"),
+        (ansible_failure("Kerberos auth failure for principal a@B: kinit: Cannot find KDC for realm"), "kerberos_failed"),
+        (ValueError("protocol 'Kerberos' which is incompatible with the specified auth_provider 'ntlm'"), "authentication_not_offered"),
         (ansible_failure("ntlm: the specified credentials were rejected by the server"), "authentication_refused"),
         (ansible_failure("something else"), "connection_failed"),
         (caused(ansible_failure("failed"), requests.exceptions.ConnectTimeout()), "connection_timeout"),
