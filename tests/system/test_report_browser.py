@@ -70,8 +70,7 @@ def test_a_fleet_in_the_browser(servers: int) -> None:
     pdf = OUTPUT / f"{servers}-print.pdf"
     # A picture of the whole page of a large fleet once is enough; the others show what one sees first.
     shots = {key: {**value, "full": servers < 100 or key == "desktop"} for key, value in SHOTS.items()}
-    paper = servers < 100
-    seen = look(str(servers), page, shots=shots, pdf=str(pdf) if paper else None, axe=["light", "dark"] if servers < 100 else [], tab=25, filter=servers > 4)
+    seen = look(str(servers), page, shots=shots, pdf=str(pdf), axe=["light", "dark"] if servers < 100 else [], tab=25, filter=servers > 4)
     calm(seen)
     assert not seen["desktop_wide"] and not seen["narrow_wide"], "the page scrolls sideways"
     for scheme, found in seen["axe"].items():
@@ -83,8 +82,7 @@ def test_a_fleet_in_the_browser(servers: int) -> None:
     assert len(stops) > 8
     assert all(stop["seen"] for stop in stops), [stop for stop in stops if not stop["seen"]]
     assert seen["opened"], "a tile does not open its server"
-    if paper:
-        subprocess.run(["pdftoppm", "-r", "60", "-l", "6", "-png", str(pdf), str(OUTPUT / f"{servers}-print")], check=True)
+    subprocess.run(["pdftoppm", "-r", "60", "-l", "6", "-png", str(pdf), str(OUTPUT / f"{servers}-print")], check=True)
     print(f"{servers} servers: {len(page.encode()):,} bytes, made in {made:.2f} s, first paint {seen['times'].get('paint', -1):.0f} ms,"
           f" loaded and drawn {seen['times']['wall']} ms, {seen['elements']} elements")
 
