@@ -412,6 +412,11 @@ reason:
   returned: failure
   type: str
   sample: url_rewrite_missing
+refused:
+  description: Whether the failure is a refusal by name, which stops no rollout, instead of something that went wrong.
+  returned: failure
+  type: bool
+  sample: true
 """
 
 from ansible.module_utils.basic import AnsibleModule
