@@ -142,7 +142,7 @@ options:
 seealso:
   - module: exchange.mitigation.organization_info
 notes:
-  - With O(cache=true), nothing is asked while the cache is fresh. C(ansible) and C(ansible-playbook) take C(--flush-cache).
+  - With O(cache=true), nothing is asked while the cache is fresh. C(ansible-playbook) takes C(--flush-cache).
   - The password is not in the cache.
 """
 
