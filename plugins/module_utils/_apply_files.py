@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import ntpath
 import secrets
+import time
 from collections.abc import Callable
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
@@ -26,6 +27,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._plan import F
 #: The .NET method call is refused by a ConstrainedLanguage session (CMDLETS.md 0, row 2); a JEA session does not have the cmdlet.
 CONSTRAINED = "MethodInvocationNotSupportedInConstrainedLanguage"
 NOT_LISTED = "CommandNotFoundException"
+
+#: What another process that has the file open comes to, in any language (CMDLETS.md 2); other refusals of the file system come to the same.
+IN_USE = ("MethodInvocationError", "IOError")
+#: Seconds to wait before the file is replaced once more while another process has it open: a virus scanner, a backup, IIS itself.
+PAUSES = (0.5, 1.0, 2.0)
 
 #: The file on which all of IIS depends.
 APPLICATION_HOST = "applicationhost.config"
@@ -84,7 +90,7 @@ class Files:
             raise
         self.progress(f"{operation.path}: replacing")
         try:
-            self._replace(operation)
+            self._replace_patiently(operation)
         except ConnectionFailure:
             # The answer is lost, not necessarily the effect: look, never send it again (DESIGN.md 5).
             self.progress(f"{operation.path}: the answer was lost, looking at the file")
@@ -193,6 +199,19 @@ class Files:
             )
         if file_bytes(answers[0]) != operation.before:
             raise FileMoved(f"{operation.path} was changed by something else just now; it is untouched by this task", file=operation.path)
+
+    def _replace_patiently(self, operation: Operation) -> None:
+        """Replace, again after a while where another process has the file open and it is still as before."""
+        for pause in PAUSES:
+            try:
+                self._replace(operation)
+                return
+            except CmdletError as exc:
+                if not any(sign in exc.fqid for sign in IN_USE) or self._look(operation) != "before":
+                    raise
+                self.progress(f"{operation.path}: {exc.message}; trying again in {pause:g} seconds")
+                time.sleep(pause)
+        self._replace(operation)
 
     def _replace(self, operation: Operation) -> None:
         if operation.after is None:
