@@ -180,12 +180,13 @@ class WireBench:
         task = LabTask(self.fleet, self.machine, validated.validated_parameters, kind=self.way[0], secure=self.way[1])
         base: Any = types.SimpleNamespace(_task=types.SimpleNamespace(check_mode=False, diff=True))
         try:
-            result = ControllerAction._outcome(base, self.subject.module, task)  # type: ignore[arg-type]
+            try:
+                result = ControllerAction._outcome(base, self.subject.module, task)  # type: ignore[arg-type]
+            finally:
+                task.close()
             outcome = "unreachable" if result.get("unreachable") else "failed" if result.get("failed") else "ok"
         except TaskTimeout:
             result, outcome = {}, "timeout"
-        finally:
-            task.close()
         left = self.fleet._server.open_shells()
         return Case(what, result, outcome, armed.hit if armed else "", armed.fired if armed else 0, list(self.fleet.access_log.calls), left)
 
