@@ -228,7 +228,7 @@ def _make_directory(path: str) -> None:
     os.makedirs(path, mode=0o700, exist_ok=True)
     info = os.stat(path)
     if info.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, f"{path} belongs to another user")
+        raise OSError(errno.EPERM, f"{path} belongs to another user")
     if info.st_mode & 0o077:
         os.chmod(path, 0o700)
 
@@ -240,9 +240,9 @@ def _refuse_foreign(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(info.st_mode):
-        raise PermissionError(errno.EPERM, f"{path} is no regular file")
+        raise OSError(errno.EPERM, f"{path} is no regular file")
     if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-        raise PermissionError(errno.EPERM, f"{path} belongs to another user or can be written by others")
+        raise OSError(errno.EPERM, f"{path} belongs to another user or can be written by others")
 
 
 def _unwritable(place: str, exc: OSError) -> JournalError:
