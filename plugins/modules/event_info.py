@@ -25,7 +25,7 @@ options:
   since:
     description:
       - The oldest time to return, in ISO 8601 with an offset such as V(2026-11-01T08:00:00Z), or a duration before now such as V(90m), V(24h) or V(7d).
-      - Events are compared by the clock of the server, from how long ago that is.
+      - Events and log lines are compared by the clock of the server, from how long ago that is.
       - Ignored for what O(bookmark) covers.
     type: str
     default: 24h
