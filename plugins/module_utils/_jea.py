@@ -16,8 +16,13 @@ import uuid
 from collections.abc import Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, FORMS, HOST, Row
-from ansible_collections.exchange.mitigation.plugins.module_utils._reboot import COMPONENT_SERVICING, SESSION_MANAGER, UPDATE_EXE, WINDOWS_UPDATE
-from ansible_collections.exchange.mitigation.plugins.module_utils._surroundings import CONNECTIONS_KEY
+from ansible_collections.exchange.mitigation.plugins.module_utils._registry_keys import (
+    COMPONENT_SERVICING,
+    CONNECTIONS,
+    SESSION_MANAGER,
+    UPDATE_EXE,
+    WINDOWS_UPDATE,
+)
 
 MODULE = "ExchangeMitigation"
 READER, WRITER = "exchange.mitigation.reader", "exchange.mitigation.writer"
@@ -48,7 +53,7 @@ _LOGS = rf"{_ANY}Logging\\MitigationService"
 _VERSIONS = rf"{_ANY}(?:Bin\\ExSetup\.exe|System32\\inetsrv\\rewrite\.dll)"
 _KEYS = r"HKLM:\\SOFTWARE\\Microsoft\\(?:ExchangeServer\\v15\\(?:Setup|EdgeTransportRole)|IIS Extensions\\URL Rewrite)"
 #: Pending restarts, the proxy of WinHTTP, and the Universal C Runtime (``_reboot``, ``_surroundings``).
-_AROUND = "|".join(re.escape(key) for key in (COMPONENT_SERVICING, WINDOWS_UPDATE, SESSION_MANAGER, UPDATE_EXE, CONNECTIONS_KEY))
+_AROUND = "|".join(re.escape(key) for key in (COMPONENT_SERVICING, WINDOWS_UPDATE, SESSION_MANAGER, UPDATE_EXE, CONNECTIONS))
 _UCRT = rf"{_ANY}System32\\ucrtbase\.dll{_END}"
 _SERVICE_NAME = r"[A-Za-z0-9_.$ -]{1,256}"
 _POOL = r"/system\.applicationHost/applicationPools/add\[@name='MSExchange[A-Za-z0-9]{1,200}'\]"
