@@ -98,6 +98,12 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
     _supports_check_mode = True
     _requires_connection = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Import the module with its action: executors load that before they fork, so no worker has to do it again."""
+        super().__init_subclass__(**kwargs)
+        with contextlib.suppress(ImportError):  # whoever runs it is told
+            importlib.import_module(MODULES + cls.__module__.rpartition(".")[2])
+
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the result of the task; every failure has ``reason`` and ``msg``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
