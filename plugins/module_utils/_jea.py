@@ -114,6 +114,9 @@ NEVER: Mapping[str, str] = {
     "Restart-Computer": "only url_rewrite needs it",
     "Import-Module": "the capability imports WebAdministration itself",
     "Get-Command": "every JEA session has a narrow one of its own",
+    "Add-PSSnapin": "loads code; a JEA session has no identity of its own in Exchange",
+    "Resolve-DnsName": "asks any name; reachability is not part of least privilege",
+    "Test-NetConnection": "reaches any address from the server",
     "Get-WebConfigFile": "not used under JEA",
     "Get-WebApplication": "not used under JEA",
 }

@@ -25,7 +25,6 @@ from lab.shells import Trace
 if TYPE_CHECKING:
     from lab.httpd import Listener
 
-
 class Dropped(Exception):
     """The connection ends here without an answer."""
 
@@ -85,7 +84,10 @@ class Handler(BaseHTTPRequestHandler):
             elif path == "/powershell":
                 if self._closed_to_exchange():
                     return
-                self._wsman(body, "exchange")
+                if getattr(listener.machine, "publishes_exchange", True):
+                    self._wsman(body, "exchange")
+                else:
+                    self._answer(404, b"", {})  # only the Mailbox role publishes it
             else:
                 self._web()
         except Dropped:

@@ -107,6 +107,11 @@ class Machine:
         return section
 
     @property
+    def publishes_exchange(self) -> bool:
+        """Whether IIS publishes Exchange's cmdlets: the Mailbox role does, nothing else."""
+        return bool(self.registry.exists("HKLM:\\SOFTWARE\\Microsoft\\ExchangeServer\\v15\\MailboxRole"))
+
+    @property
     def name(self) -> str:
         """The NetBIOS name."""
         return self.identity().get("name", self.directory.name.upper())
