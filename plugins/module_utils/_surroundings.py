@@ -20,8 +20,8 @@ from typing import Any
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._reboot import pending_reasons, pending_statements
+from ansible_collections.exchange.mitigation.plugins.module_utils._registry_keys import CONNECTIONS
 
-CONNECTIONS_KEY = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Internet Settings\Connections"
 #: First bytes of WinHttpSettings, and the flags behind them (assumed, see the lab's register: winhttp-settings).
 _WINHTTP_HEADS, _DIRECT, _PROXY = (0x18, 0x28), 1, 3
 _STATUS = re.compile(r"\((\d{3})\)")
@@ -38,7 +38,7 @@ def statements(windows: str) -> dict[str, Statement]:
     return {
         **pending_statements(),
         "ucrt": (call("Test-Path", LiteralPath=ntpath.join(windows, "System32", "ucrtbase.dll"), PathType="Leaf"),),
-        "winhttp": (call("Get-ItemProperty", LiteralPath=CONNECTIONS_KEY),),
+        "winhttp": (call("Get-ItemProperty", LiteralPath=CONNECTIONS),),
     }
 
 
