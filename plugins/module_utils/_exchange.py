@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import re
 import time
 import urllib.parse
@@ -112,8 +113,13 @@ def find_server(organization: Mapping[str, Any], identity: str) -> dict[str, Any
     for key in ("fqdn", "name"):
         for server in servers:
             if str(server.get(key) or "").lower() == wanted:
-                return dict(server)
-    return next((dict(server) for server in servers if is_server(server, identity)), None)
+                return _plain(server)
+    return next((_plain(server) for server in servers if is_server(server, identity)), None)
+
+
+def _plain(server: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a server with plain values: one out of a variable carries ansible-core's tags."""
+    return dict(json.loads(json.dumps(server, default=str)))
 
 
 def read_organization(exchange: Session, groups: bool = False) -> dict[str, Any]:

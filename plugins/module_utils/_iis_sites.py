@@ -9,6 +9,7 @@ Pure. Note that this module util is private to the collection and may change at 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ntpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,6 +79,7 @@ class Site:
         return ntpath.join(place[1].physical_path, *place[2])
 
 
+@functools.lru_cache(maxsize=4096)
 def segments(url_path: str) -> tuple[str, ...]:
     """Split a URL or location path: ``/owa/Calendar`` gives ``("owa", "Calendar")``, ``/`` and ``.`` give ``()``."""
     return tuple(part for part in url_path.replace("\\", "/").split("/") if part not in ("", "."))
@@ -88,6 +90,7 @@ def joined(parts: tuple[str, ...]) -> str:
     return "/" + "/".join(parts)
 
 
+@functools.lru_cache(maxsize=4096)
 def folded(parts: tuple[str, ...]) -> tuple[str, ...]:
     """Return segments for comparing; IIS paths are case-insensitive."""
     return tuple(part.casefold() for part in parts)

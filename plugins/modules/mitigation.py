@@ -58,6 +58,13 @@ options:
       - If not set, this module opens one session to Exchange itself. A value that was read before
         M(exchange.mitigation.server) changed the blocked list is out of date, so leave it out then.
     type: dict
+  organization_variable:
+    description:
+      - Name of the variable that holds the value of O(organization), such as V(exchange_mitigation_organization) or V(read.organization).
+      - With many servers this is much cheaper than O(organization), which Ansible would copy, with all servers in it, for every one of them.
+      - Its value is taken as it is; nothing in it is a template.
+      - An empty dictionary means that the organization was asked and did not say; what Exchange keeps is unknown then, and nobody asks again.
+    type: str
   identity:
     description:
       - Name or FQDN of the server in the organization.
@@ -431,6 +438,7 @@ SPEC = {
         state={"type": "str", "choices": ["applied", "absent", "retired"], "default": "applied"},
         undo_run_id={"type": "str"},
         organization={"type": "dict"},
+        organization_variable={"type": "str"},
         identity={"type": "str"},
         site={"type": "str", "default": "Default Web Site"},
         honour_blocked={"type": "bool", "default": True},
@@ -457,6 +465,7 @@ SPEC = {
         **EXCHANGE_OPTIONS,
         **HOST_OPTIONS,
     ),
+    "mutually_exclusive": [("organization", "organization_variable")],
 }
 
 

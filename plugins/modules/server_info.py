@@ -28,6 +28,17 @@ options:
       - If not set, this module opens one session to Exchange itself. Exchange limits those sessions per user, so hand the value
         over when there is more than one server.
     type: dict
+  organization_variable:
+    description:
+      - Name of the variable that holds the value of O(organization), such as V(exchange_mitigation_organization) or V(read.organization).
+      - With many servers this is much cheaper than O(organization), which Ansible would copy, with all servers in it, for every one of them.
+      - Its value is taken as it is; nothing in it is a template.
+      - An empty dictionary means that the organization was asked and did not say; what Exchange keeps is unknown then, and nobody asks again.
+    type: str
+  attach:
+    description:
+      - Returned as RV(attached), whatever becomes of the task, for those who need something beside the server, such as what is wanted of it.
+    type: dict
   feed:
     description:
       - The value RV(exchange.mitigation.feed#module:feed) of an M(exchange.mitigation.feed) task.
@@ -118,6 +129,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+attached:
+  description: The value of O(attach).
+  returned: where O(attach) is set
+  type: dict
+  sample: {"wanted": ["M2"]}
 server:
   description: The server.
   returned: success
@@ -446,6 +462,8 @@ DEFAULT_SOURCE = "https://officeclient.microsoft.com/GetExchangeMitigations"
 SPEC = dict(
     argument_spec=dict(
         organization=dict(type="dict"),
+        organization_variable=dict(type="str"),
+        attach=dict(type="dict"),
         feed=dict(type="dict"),
         identity=dict(type="str"),
         site=dict(type="str", default="Default Web Site"),
@@ -454,6 +472,7 @@ SPEC = dict(
         **EXCHANGE_OPTIONS,
         **HOST_OPTIONS,
     ),
+    mutually_exclusive=[("organization", "organization_variable")],
 )
 
 

@@ -98,6 +98,12 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
     _supports_check_mode = True
     _requires_connection = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Import the module with its action: executors load that before they fork, so no worker has to do it again."""
+        super().__init_subclass__(**kwargs)
+        with contextlib.suppress(ImportError):  # whoever runs it is told
+            importlib.import_module(MODULES + cls.__module__.rpartition(".")[2])
+
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the result of the task; every failure has ``reason`` and ``msg``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -118,6 +124,13 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
         if password:
             secrets.add(password)
         result["invocation"] = {"module_args": _shown(spec, params)}
+        if params.get("attach") is not None:
+            result["attached"] = params["attach"]
+        try:
+            if params.get("organization_variable"):
+                params["organization"] = self._shared(params["organization_variable"], variables)
+        except InvalidInput as exc:
+            return dict(result, failed=True, reason=exc.reason, msg=exc.message)
         task = ActionTask(params, self._connection, str(variables.get("inventory_hostname", "")), secrets)
         try:
             with _deadline(limit):
@@ -156,6 +169,17 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
                 "msg": f"An unexpected error in {module.__name__.rpartition('.')[2]}: {type(exc).__name__}: {exc}. Run with -vvv for the traceback.",
                 "exception": traceback.format_exc(),
             }
+
+    def _shared(self, name: str, variables: Mapping[str, Any]) -> Any:
+        """Return a value that was read once for all servers by the name of its variable: neither rendered nor copied for each of them."""
+        value: Any = variables
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+            if isinstance(value, str):
+                value = self._templar.template(value)
+        if not isinstance(value, Mapping):
+            raise InvalidInput(f"organization_variable: there is no variable {name} with a dictionary in it", reason="invalid_arguments")
+        return value or {"name": None, "mitigations_enabled": None, "servers": []}
 
     def _parameters(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Return validated parameters as plain types, and the argument spec.

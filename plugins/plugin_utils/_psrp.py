@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, decode, plain, text
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._pipeline_xml import Unwritable, create_pipeline, ready
 
 #: None without pypsrp; require("pypsrp") raises MissingLibrary before any of them is used.
 complex_objects = optional("pypsrp.complex_objects")
@@ -47,6 +48,14 @@ class Recorder(Serializer):  # type: ignore[misc]
         super().__init__()
         self.events: list[tuple[str, str]] = []
         self.prompts: list[int] = []
+        #: the next message that creates a pipeline, where it is written already
+        self.prepared: bytes | None = None
+
+    def serialize(self, value: Any, metadata: Any = None, parent: Any = None, clear: bool = True) -> Any:
+        """Write a message; one that was prepared is taken as it is."""
+        if self.prepared is not None and isinstance(value, messages.CreatePipeline):
+            return self.prepared
+        return super().serialize(value, metadata, parent, clear)
 
     def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
         """Decode a message, or keep it; ``element`` is text for a whole message and an element for a part of one."""
@@ -104,6 +113,7 @@ class Pipeline:
     def __init__(self, pool: Any, recorder: Recorder, statements: Sequence[Statement]) -> None:
         self.pool = pool
         self.recorder = recorder
+        self.statements = tuple(statements)
         self.shell = powershell.PowerShell(pool)
         for position, statement in enumerate(statements):
             if position:
@@ -120,13 +130,26 @@ class Pipeline:
         """Run it to its end. Raises what the transport raises."""
         self.recorder.events.clear()
         self.recorder.prompts.clear()
-        self.shell.begin_invoke()
+        self.recorder.prepared = self._message()
+        try:
+            self.shell.begin_invoke()
+        finally:
+            self.recorder.prepared = None
         while self.shell.state == complex_objects.PSInvocationState.RUNNING:
             self.shell.poll_invoke()
             if self.recorder.prompts:
                 self.shell.stop()
         events = tuple((kind, decode(xml) if kind == OUTPUT else error_record(decode(xml))) for kind, xml in self.recorder.events)
         return Outcome(events, self.shell.state != complex_objects.PSInvocationState.COMPLETED, bool(self.recorder.prompts))
+
+    def _message(self) -> bytes | None:
+        """Return the message that creates it, None where pypsrp has to write it."""
+        if not ready(self.pool):
+            return None
+        try:
+            return create_pipeline(self.statements, wire, self.recorder._serialize_string)  # pylint: disable=protected-access
+        except Unwritable:
+            return None
 
     def terminate(self) -> None:
         """Tell the server that the finished pipeline is not needed any more."""

@@ -1,20 +1,21 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab's command line (DESIGN.md 6): runs in the foreground, says when it is ready, stops cleanly on SIGINT and SIGTERM."""
+"""The lab's command line (DESIGN.md 6): runs in the foreground, says when it is ready, stops cleanly on SIGINT and SIGTERM, prints what is
+open on SIGUSR1."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import TextIO
 
 from . import faults as wire_faults
-from . import feed
+from . import feed, httpd
 from .em import VARIANTS
 from .fleet import Fleet
 from .kernel import LabRefusal
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--port-base", type=int, metavar="P", help="first port; server i has P + 10*i (default: any free ports)")
     made.add_argument("--access-log", type=pathlib.Path, metavar="FILE", help="append one JSON line per request")
     made.add_argument("--em", choices=("off", *VARIANTS), default="off", help="run the simulated EM service every few seconds, in one of its variants")
+    made.add_argument("--delay", type=float, default=0.0, metavar="MS", help="milliseconds that every request takes longer, as a round trip would")
+    text = "for the speed comparison only: answers from memory, and canned ones for Ansible's own modules"
+    made.add_argument("--bench-wrapper", type=pathlib.Path, metavar="FILE", help=text)
     made.add_argument("--fault", action="append", default=[], metavar="NAME", help="switch a fault on, NAME[:server[:k]]; 'list' prints the names")
     return made
 
@@ -50,6 +54,15 @@ def print_faults(out: TextIO) -> None:
         print(f"{name.ljust(width)}  the feed server {text}", file=out)
 
 
+def _state(fleet: Fleet) -> str:
+    """Say what is open: for whoever looks for leaks."""
+    wire: httpd.Server = getattr(fleet, "wire")  # noqa: B009 (set by the server that the fleet has started)
+    return (
+        f"shells={len(wire.open_shells())} pipelines={wire.running_pipelines()} exchange_sessions={fleet.sessions.in_use()} fetches={fleet.feed.fetches} "
+        f"refusals={len(fleet.refusals)} scripts={fleet.scripts_received}"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab until a signal; returns 0, or 2 with a sentence on stderr."""
     arguments = parser().parse_args(argv)
@@ -58,9 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.state is None or arguments.inventory is None:
         parser().error("--state and --inventory are required")
-    stop = threading.Event()
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *dummy: stop.set())
+        signal.signal(number, lambda *dummy: wanted.put(False))
+    signal.signal(signal.SIGUSR1, lambda *dummy: wanted.put(True))
     try:
         fleet = Fleet(
             arguments.servers,
@@ -70,11 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             access_log=arguments.access_log,
             em=arguments.em,
             faults=arguments.fault,
+            delay=arguments.delay / 1000,
+            bench_wrapper=arguments.bench_wrapper,
         )
         with fleet:
             fleet.write_inventory(arguments.inventory)
             print(f"LAB READY servers={len(fleet.machines)} feed={fleet.feed.url} inventory={arguments.inventory}", flush=True)
-            stop.wait()
+            while wanted.get():
+                print(f"LAB STATE {_state(fleet)}", flush=True)
     except (LabRefusal, OSError) as problem:
         print(f"lab: {problem}", file=sys.stderr)
         return 2

@@ -75,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         self.bytes_in = len(body) + len(self.requestline) + 4 + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
         path = self.path.partition("?")[0].rstrip("/").lower()
         listener = self.server
+        if listener.wire.delay:
+            time.sleep(listener.wire.delay)
         try:
             if listener.wire.unreachable(listener.machine):
                 raise Dropped

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import builds, cmdlets_exchange, em, feed, httpd, installer, inventory, stock
 from .accesslog import AccessLog
+from .bench import Bench
 from .faults import Faults
 from .kdc import Kdc
 from .kernel import LabRefusal
@@ -40,7 +41,8 @@ class Fleet:
     ``servers``: how many of the default plan, or a plan. ``state``: the folder of everything; without one a temporary folder
     that ``stop`` removes. ``em``: off, or a variant of ``em.VARIANTS`` that runs every ``em_seconds``. ``faults``: names as on
     the command line. ``lag``: seconds until the other domain controller knows. ``mitigations_enabled``: the organisation's first value.
-    ``kerberos``: with a KDC of its own, and Exchange's endpoints Kerberos-only.
+    ``kerberos``: with a KDC of its own, and Exchange's endpoints Kerberos-only. ``delay``: seconds that every request takes longer.
+    ``bench_wrapper``: for the speed comparison only, see ``lab.bench``.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Fleet:
         mitigations_enabled: bool | None = True,
         serialization: str = "default",
         kerberos: bool = False,
+        delay: float = 0.0,
+        bench_wrapper: str | os.PathLike[str] | None = None,
     ) -> None:
         temporary = state is None
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="exchange-lab-") if state is None else state).resolve()
@@ -66,6 +70,8 @@ class Fleet:
         self._cleanup = weakref.finalize(self, shutil.rmtree, self.state, ignore_errors=True) if temporary else None
         self.port_base = port_base
         self.em_behaviour = _behaviour(em)
+        self.delay = delay
+        self.bench = Bench(pathlib.Path(bench_wrapper)) if bench_wrapper is not None else None
         self.em_seconds = em_seconds
         self.refusals: list[str] = []
         #: what sessions at JEA endpoints asked for beyond their capability

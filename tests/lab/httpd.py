@@ -136,6 +136,8 @@ class Server:
         if not hasattr(fleet, "scripts_received"):
             fleet.scripts_received = 0
         self.services = {machine.name: ShellService(fleet, machine) for machine in self._machines}
+        #: seconds that every request takes longer, as a round trip on a network would
+        self.delay = float(getattr(fleet, "delay", 0.0) or 0.0)
         self._listeners: list[Listener] = []
         self._down: dict[str, float] = {}
         self._selector = selectors.DefaultSelector()

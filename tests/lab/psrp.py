@@ -129,6 +129,10 @@ class Pipeline:
         self.done_sent = False
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
+        #: for lab.bench: what it sent, whether it is Ansible's wrapper, and the answer to that
+        self.kept: list[tuple[Any, bytes]] | None = None
+        self.wrapper = False
+        self.canned: bytes | None = None
         psrpcore.ServerPipeline(pool.core, pid)
 
     def output(self, value: Any) -> None:
@@ -218,6 +222,8 @@ class Pool:
             pipeline = self.pipelines.get(pid) if pid is not None else None
             if pid is not None and (pipeline is None or pipeline.finished):
                 return
+            if pipeline is not None and pipeline.kept is not None:
+                pipeline.kept.append((kind, data))
             self._objects += 1
             head = (1).to_bytes(4, "little") + int(kind).to_bytes(4, "little") + self.core.runspace_pool_id.bytes_le + (pid or uuid.UUID(int=0)).bytes_le
             (pipeline.outbox if pipeline is not None else self.outbox).add(self._objects, head + BOM + data, alone)

@@ -286,10 +286,15 @@ class ShellService:
             raise soap.Fault(2147942405, "The lab runs no command lines: nothing but cmdlets with typed parameters may cross the wire. ")
         if len(shell.commands) >= COMMANDS_PER_SHELL:
             raise soap.Fault(2150859241)
-        pipeline = shell.pool.create(base64.b64decode(request.text("rsp:Arguments")))
+        data = base64.b64decode(request.text("rsp:Arguments"))
+        pipeline = shell.pool.create(data)
         command_id = str(request.body.get("CommandId") or pipeline.pid).upper()
         shell.commands[command_id] = pipeline
-        self._take_in(shell, base64.b64decode(request.text("rsp:Arguments")), trace)
+        bench = getattr(self.fleet, "bench", None)
+        if bench is None or not bench.take(self.machine.name, shell.endpoint, pipeline, data, trace):
+            self._take_in(shell, data, trace)
+            if bench is not None and trace.write:
+                bench.forget(pipeline)
         return f"<rsp:CommandResponse><rsp:CommandId>{command_id}</rsp:CommandId></rsp:CommandResponse>"
 
     def _send(self, request: soap.Request, shell: Shell, trace: Trace) -> str:
@@ -298,7 +303,11 @@ class ShellService:
             command_id = str(stream.get("CommandId") or "").upper()
             if shell.pool is None or (command_id and command_id not in shell.commands):
                 raise soap.Fault(UNKNOWN)
-            self._take_in(shell, base64.b64decode(stream.text or ""), trace)
+            data = base64.b64decode(stream.text or "")
+            if command_id and shell.commands[command_id].wrapper:
+                self.fleet.bench.feed(shell.commands[command_id], data)
+            else:
+                self._take_in(shell, data, trace)
         return "<rsp:SendResponse/>"
 
     def _receive(self, request: soap.Request, shell: Shell, dummy_trace: Trace) -> str:

@@ -67,6 +67,7 @@ def act(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Any
         options = {
             "wanted": {"type": "bool"}, "names": {"type": "list", "elements": "str"}, "token": {"type": "str", "no_log": True},
             "nested": {"type": "dict", "options": {"secret": {"type": "str", "no_log": True}, "plain": {"type": "str"}}},
+            "organization": {"type": "dict"}, "organization_variable": {"type": "str"}, "attach": {"type": "dict"},
         }
         module.SPEC = {"argument_spec": options | EXCHANGE_OPTIONS}  # type: ignore[attr-defined]
         module.run = function  # type: ignore[attr-defined]
@@ -327,3 +328,40 @@ def test_kerberos_needs_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
         exchange_arguments(Connection(), {})
     assert "gssapi" in str(caught.value)
     assert "krb5-devel" in str(caught.value)
+
+
+def test_the_organization_by_its_variable_is_neither_rendered_nor_shown(act: Any) -> None:
+    read = {"name": "Lab {{ word }}", "servers": [{"name": "EX1"}]}
+    seen: list[Any] = []
+    variables = {"known": {"organization": read}, "pointer": "{{ word }}"}
+    result = act(lambda task: seen.append(task.params["organization"]) or Decision({}), {"organization_variable": "known.organization"}, variables)
+    assert seen == [read] and seen[0] is read
+    assert result["invocation"]["module_args"]["organization"] is None and "EX1" not in json.dumps(result)
+
+
+def test_an_empty_organization_by_its_variable_means_that_nobody_could_say(act: Any) -> None:
+    seen: list[Any] = []
+    act(lambda task: seen.append(task.params["organization"]) or Decision({}), {"organization_variable": "known"}, {"known": {}})
+    assert seen == [{"name": None, "mitigations_enabled": None, "servers": []}]
+
+
+@pytest.mark.parametrize("variables", [{}, {"known": "a text"}, {"known": ["EX1"]}, {"known": None}])
+def test_a_variable_without_an_organization_is_an_argument_that_is_wrong(act: Any, variables: dict[str, Any]) -> None:
+    result = act(lambda task: pytest.fail("must not run"), {"organization_variable": "known", "attach": {"a": 1}}, variables)
+    assert (result["failed"], result["reason"], result["attached"]) == (True, "invalid_arguments", {"a": 1})
+    assert "known" in result["msg"]
+
+
+def test_what_is_attached_comes_back_whatever_happens(act: Any) -> None:
+    def gone(task: Any) -> Decision:
+        raise ConnectionFailure("gone")
+
+    for function in (lambda task: Decision({}), gone):
+        assert act(function, {"attach": {"wanted": ["M2"]}})["attached"] == {"wanted": ["M2"]}
+
+
+def test_the_module_is_imported_with_its_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ansible_collections.exchange.mitigation.plugins.modules.event_info"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    type("ActionModule", (ControllerAction,), {"__module__": "ansible_collections.exchange.mitigation.plugins.action.event_info"})
+    assert name in sys.modules
