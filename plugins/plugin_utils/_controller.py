@@ -25,6 +25,7 @@ from ansible.utils.display import Display
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import harmless, shown
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session, snapin_session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
 
@@ -82,7 +83,7 @@ class ActionTask:
 
     def progress(self, message: str) -> None:
         """Show a line at -v."""
-        display.v(remove_values(message, self._secrets), host=self.inventory_hostname)
+        display.v(shown(str(remove_values(message, self._secrets))), host=self.inventory_hostname)
 
     def close(self) -> None:
         """Close every session that was opened. Never raises."""
@@ -130,7 +131,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
             task.close()
         if task.warnings:
             result["warnings"] = list(result.get("warnings", [])) + task.warnings
-        return dict(remove_values(result, secrets))
+        return dict(harmless(remove_values(result, secrets)))
 
     def _outcome(self, module: Any, task: ActionTask) -> dict[str, Any]:
         """Run the module, and its effect unless this is check mode; exceptions become results here and nowhere else."""

@@ -11,10 +11,11 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, decode, plain, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import MAX_BYTES, ClixmlError, PSObject, decode, gated, plain, text
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
 
@@ -47,11 +48,22 @@ class Recorder(Serializer):  # type: ignore[misc]
         super().__init__()
         self.events: list[tuple[str, str]] = []
         self.prompts: list[int] = []
+        self.size = 0
+
+    def begin(self) -> None:
+        """Forget what came before: a pipeline begins."""
+        self.events.clear()
+        self.prompts.clear()
+        self.size = 0
 
     def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
         """Decode a message, or keep it; ``element`` is text for a whole message and an element for a part of one."""
         if not isinstance(element, str):
             return super().deserialize(element, metadata, clear)
+        gated(element.encode("utf-8", "surrogatepass"))
+        self.size += len(element)
+        if self.size > MAX_BYTES:
+            raise ClixmlError(f"the pipeline wrote more than {MAX_BYTES} characters")
         if metadata is None:
             self.events.append((OUTPUT, element))
             return None
@@ -104,6 +116,7 @@ class Pipeline:
     def __init__(self, pool: Any, recorder: Recorder, statements: Sequence[Statement]) -> None:
         self.pool = pool
         self.recorder = recorder
+        self.limit: float | None = None
         self.shell = powershell.PowerShell(pool)
         for position, statement in enumerate(statements):
             if position:
@@ -117,11 +130,14 @@ class Pipeline:
             self.shell.add_parameter(name, wire(value))
 
     def run(self) -> Outcome:
-        """Run it to its end. Raises what the transport raises."""
-        self.recorder.events.clear()
-        self.recorder.prompts.clear()
+        """Run it to its end. Raises what the transport raises, TimeoutError after ``limit`` seconds."""
+        self.recorder.begin()
+        self.pool.connection.transport.begin()
+        end = None if self.limit is None else time.monotonic() + self.limit
         self.shell.begin_invoke()
         while self.shell.state == complex_objects.PSInvocationState.RUNNING:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"the pipeline ran for more than {self.limit} seconds")
             self.shell.poll_invoke()
             if self.recorder.prompts:
                 self.shell.stop()
