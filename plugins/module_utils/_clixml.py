@@ -22,9 +22,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from typing import Any
 
-
 #: Bytes of one document; the largest that is wanted is a configuration file of some 100 KiB.
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
+#: Tags and attributes of one document, by their marks: a parser makes objects of a hundred bytes of four.
+MAX_MARKS = 600_000
 #: Objects within objects. PowerShell's own serialiser stops after a few levels.
 MAX_DEPTH = 100
 #: References to an object from within itself, of one document. Each multiplies what showing the object would take.
@@ -99,7 +100,9 @@ def strings(value: Any) -> list[str]:
     if value is None:
         return []
     items = value if isinstance(value, list) else [value]
-    return [shown for shown in (text(item) for item in items) if shown is not None]
+    # An item that is itself a list or a dictionary is none that any property has.
+    shown = (text(item) for item in items if not isinstance(plain(item), (list, dict, bytes)) or (isinstance(item, PSObject) and item.to_string))
+    return [item for item in shown if item is not None]
 
 
 def decode(xml: str | bytes) -> Any:
@@ -121,6 +124,8 @@ def gated(data: bytes) -> bytes:
     """
     if len(data) > MAX_BYTES:
         raise ClixmlError(f"the document has {len(data)} bytes, more than {MAX_BYTES}")
+    if max(data.count(b"<"), data.count(b"=")) > MAX_MARKS:
+        raise ClixmlError(f"the document has more than {MAX_MARKS} tags or attributes")
     if b"\0" in data:
         raise ClixmlError("the document is not in UTF-8")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:

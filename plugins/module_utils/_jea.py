@@ -11,6 +11,7 @@ Note that this module util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import re
 import uuid
 from collections.abc import Mapping
 
@@ -154,7 +155,8 @@ def problems() -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    # PowerShell takes the quotes of typography for the plain one.
+    return "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
 
 
 def _parameter(row: Row, name: str, pattern: str | None) -> str:

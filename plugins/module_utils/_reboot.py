@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 #: Where Windows says that it wants a restart (FACTS.md 6). The first two are keys whose existence is the answer.
 COMPONENT_SERVICING = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending"
@@ -45,7 +46,7 @@ def pending_reasons(answers: Mapping[str, Answer]) -> tuple[str, ...]:
     for item in answers["pending_values"].objects:
         if not isinstance(item, PSObject):
             continue
-        key = str(item.get("PSChildName") or "").lower()
+        key = (word(item.get("PSChildName")) or "").lower()
         if key == "session manager" and plain(item.get("PendingFileRenameOperations")):
             reasons.append("file_rename")
         elif key == "updateexevolatile" and plain(item.get("Flags")):

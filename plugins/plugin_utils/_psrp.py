@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import MAX_BYTES, ClixmlError, PSObject, decode, gated, plain, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, PSObject, decode, gated, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 #: None without pypsrp; require("pypsrp") raises MissingLibrary before any of them is used.
 complex_objects = optional("pypsrp.complex_objects")
@@ -36,6 +37,12 @@ CATEGORIES = (
     "ParserError", "PermissionDenied", "ResourceBusy", "ResourceExists", "ResourceUnavailable", "ReadError", "WriteError", "FromStdErr", "SecurityError",
     "ProtocolError", "ConnectionError", "AuthenticationError", "LimitsExceeded", "QuotaExceeded", "NotEnabled",
 )
+
+#: Characters of an error's texts; Exchange writes the longest, of some hundred.
+MAX_MESSAGE = 4000
+
+#: Characters that one pipeline may write.
+MAX_OUTPUT = 48 * 1024 * 1024
 
 #: Host methods that wait for an answer (MS-PSRP 2.2.3.17): ReadLine, secure ReadLine, Prompt, PromptForCredential twice, PromptForChoice.
 PROMPTS = (11, 12, 23, 24, 25, 26)
@@ -62,8 +69,8 @@ class Recorder(Serializer):  # type: ignore[misc]
             return super().deserialize(element, metadata, clear)
         gated(element.encode("utf-8", "surrogatepass"))
         self.size += len(element)
-        if self.size > MAX_BYTES:
-            raise ClixmlError(f"the pipeline wrote more than {MAX_BYTES} characters")
+        if self.size > MAX_OUTPUT:
+            raise ClixmlError(f"the pipeline wrote more than {MAX_OUTPUT} characters")
         if metadata is None:
             self.events.append((OUTPUT, element))
             return None
@@ -175,11 +182,13 @@ def error_record(message: Any) -> ErrorRecord:
     """Return the error record of a decoded ERROR_RECORD or PIPELINE_STATE message (MS-PSRP 2.2.2.20, 2.2.2.21)."""
     found = message.get("ExceptionAsErrorRecord") if isinstance(message, PSObject) and message.has("ExceptionAsErrorRecord") else message
     if not isinstance(found, PSObject):
-        return ErrorRecord(text(found) or "an error without a text", "", CATEGORIES[0], "", "")
+        return ErrorRecord((word(found) or "")[:MAX_MESSAGE] or "an error without a text", "", CATEGORIES[0], "", "")
     exception = found.get("Exception")
-    name = exception.type_names[0] if isinstance(exception, PSObject) and exception.type_names else str(found.get("ErrorCategory_Reason") or "")
-    shown = found.get("ErrorDetails_Message") or (exception.get("Message") if isinstance(exception, PSObject) else text(exception)) or found.to_string
+    name = exception.type_names[0] if isinstance(exception, PSObject) and exception.type_names else word(found.get("ErrorCategory_Reason")) or ""
+    said = exception.get("Message") if isinstance(exception, PSObject) else exception
+    shown = word(found.get("ErrorDetails_Message")) or word(said) or found.to_string or ""
     number = found.get("ErrorCategory_Category")
     category = CATEGORIES[number] if isinstance(number, int) and 0 <= number < len(CATEGORIES) else CATEGORIES[0]
-    target = text(found.get("TargetObject")) or str(found.get("ErrorCategory_TargetName") or "")
-    return ErrorRecord(str(shown or ""), str(found.get("FullyQualifiedErrorId") or ""), category, name.removeprefix("Deserialized."), target)
+    target = word(found.get("TargetObject")) or word(found.get("ErrorCategory_TargetName")) or ""
+    fqid = word(found.get("FullyQualifiedErrorId")) or ""
+    return ErrorRecord(shown[:MAX_MESSAGE], fqid[:MAX_MESSAGE], category, name[:MAX_MESSAGE].removeprefix("Deserialized."), target[:MAX_MESSAGE])

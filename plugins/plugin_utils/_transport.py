@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import MAX_BYTES, ClixmlError, gated
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, gated
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify, never_connected, wmi_code
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import Recorder, record
@@ -31,7 +31,7 @@ CLEANUP_TIMEOUT = 5
 
 #: Bytes of the body of one HTTP answer, and of all answers to one pipeline. Envelopes have 150 or 500 KiB; no answer that is wanted comes near.
 MAX_BODY = 16 * 1024 * 1024
-MAX_ANSWER = MAX_BYTES
+MAX_ANSWER = 64 * 1024 * 1024
 
 #: Stands in for the cmd shell that the winrm plugin would open although nothing uses it.
 NO_SHELL = "not opened"
