@@ -3,6 +3,7 @@
 #   make env    .venv/ and .collections/, once; again only when a requirement file changes
 #   make demo   a fleet of three simulated servers, from the first look to mitigated and back
 #   make test   the tests
+#   make sweep  every fault at every message and at every write, which takes long (a sample is in make test)
 #   make lint   style, types and Ansible's own rules (installs the tools it needs into .build/)
 
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.10 python3,\
@@ -18,7 +19,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
 export PYTHONPATH := $(CURDIR)/.collections
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: env demo test lint
+.PHONY: env demo test sweep lint
 
 env: $(STAMP) $(LINK)
 	@:
@@ -48,6 +49,12 @@ test: env
 		ran=1; echo "$$tier"; $(BIN)/python -m pytest $$tier -q $$parallel || code=1; \
 	done; \
 	if [ $$ran = 0 ]; then echo "make: no tests found" >&2; exit 1; fi; exit $$code
+
+SWEEPS := $(wildcard $(addprefix tests/system/test_,wire_sweep.py wire_playbooks.py controller_faults.py host_faults.py mitigation_faults.py \
+	url_rewrite_faults.py rollout_interrupt.py))
+
+sweep: env
+	@EXCHANGE_MITIGATION_SWEEP=full $(BIN)/python -m pytest -q -s -p no:cacheprovider $(SWEEPS)
 
 lint: env
 	@tests/lint.sh

@@ -39,6 +39,9 @@ attributes:
     description: Operating systems of the managed hosts.
     support: full
     platforms: windows
+notes:
+  - A failed task returns a stable code in C(reason). R(The guide on troubleshooting,ansible_collections.exchange.mitigation.docsite.guide_troubleshooting)
+    has the cause and the cure of each.
 """
 
     INFO_MODULE = r"""

@@ -81,5 +81,6 @@ notes:
   - The options of the endpoint can be set once for many tasks, as C(group/exchange.mitigation.exchange) in C(module_defaults) or as variables.
   - Exchange limits the sessions of a user in the whole organization. Run tasks that read the organization once per play,
     and set C(throttle) on tasks that change servers where many hosts run at the same time.
+  - The time limits of the endpoint are those of the host's connection, such as C(ansible_winrm_connection_timeout).
   - Cmdlets run under the role-based access control of Exchange. No script is sent, only cmdlets and typed parameters.
 """

@@ -21,7 +21,7 @@ options:
     elements: str
     required: true
   organization:
-    description: What M(exchange.mitigation.organization_info) returned as RV(exchange.mitigation.organization_info#module:organization).
+    description: What M(exchange.mitigation.organization_info) returned as C(organization).
     type: dict
     required: true
   host:

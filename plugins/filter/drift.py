@@ -23,7 +23,7 @@ options:
     elements: dict
     required: true
   organization:
-    description: What M(exchange.mitigation.organization_info) returned as RV(exchange.mitigation.organization_info#module:organization).
+    description: What M(exchange.mitigation.organization_info) returned as C(organization).
     type: dict
 """
 

@@ -25,7 +25,7 @@ options:
     elements: dict
     required: true
   organization:
-    description: What M(exchange.mitigation.organization_info) returned as RV(exchange.mitigation.organization_info#module:organization).
+    description: What M(exchange.mitigation.organization_info) returned as C(organization).
     type: dict
   feed:
     description: The whole result of M(exchange.mitigation.feed).

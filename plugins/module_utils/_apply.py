@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply_files import FileMoved, Files, descriptor, descriptor_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply_states import States
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConnectionFailure, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, ConnectionFailure, JournalError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import Journal, Operation, Transition
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import Entry
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session
@@ -99,6 +99,6 @@ class Applier:
                 failed.append(exc)
         if failed:
             raise ApplyError(" ".join(f"{exc.message.rstrip('.')}." for exc in failed), "undo_failed", **{**why.details, **failed[0].details}) from why
-        if made and isinstance(why, ApplyError):
+        if made and isinstance(why, (ApplyError, JournalError)):
             why.message += "; what had been changed is taken back"
             why.details.setdefault("undone", True)

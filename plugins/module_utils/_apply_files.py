@@ -10,13 +10,15 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ntpath
 import secrets
+import time
 from collections.abc import Callable
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, JournalError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import Journal, Operation, digest
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import content, failed, file_bytes, security
@@ -26,6 +28,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted imp
 #: The .NET method call is refused by a ConstrainedLanguage session (CMDLETS.md 0, row 2); a JEA session does not have the cmdlet.
 CONSTRAINED = "MethodInvocationNotSupportedInConstrainedLanguage"
 NOT_LISTED = "CommandNotFoundException"
+
+#: What another process that has the file open comes to, in any language (CMDLETS.md 2); other refusals of the file system come to the same.
+IN_USE = ("MethodInvocationError", "IOError")
+#: Seconds to wait before the file is replaced once more while another process has it open: a virus scanner, a backup, IIS itself.
+PAUSES = (0.5, 1.0, 2.0)
 
 #: The file on which all of IIS depends.
 APPLICATION_HOST = "applicationhost.config"
@@ -61,7 +68,7 @@ class Files:
         self._calls: bool | None = None
 
     def make(self, edit: FileEdit, verb: str, sddl: str) -> Operation:
-        """Carry one edit out and verify it. Raises FileMoved, ApplyError (the bytes before are back), ConnectionFailure."""
+        """Carry one edit out and verify it. Raises FileMoved, ApplyError, JournalError (the bytes before are back), ConnectionFailure."""
         operation = self._operation(edit, verb, sddl)
         self.journal.begin(self.now(), operation)
         self.progress(f"{operation.path}: writing {len(operation.after or b'')} bytes beside it")
@@ -77,10 +84,14 @@ class Files:
             raise ApplyError(
                 f"{operation.path}: the new bytes could not be written beside it, the file is untouched: {exc.message}", "write_failed", file=operation.path
             ) from exc
-        self._end(operation, "replacing")
+        try:
+            self._end(operation, "replacing")
+        except JournalError:
+            self._discard(operation.temporary)
+            raise
         self.progress(f"{operation.path}: replacing")
         try:
-            self._replace(operation)
+            self._replace_patiently(operation)
         except ConnectionFailure:
             # The answer is lost, not necessarily the effect: look, never send it again (DESIGN.md 5).
             self.progress(f"{operation.path}: the answer was lost, looking at the file")
@@ -100,7 +111,7 @@ class Files:
         """Take a replaced file back to its bytes before. Raises ApplyError ``undo_failed``, ConnectionFailure."""
         self.progress(f"{operation.path}: putting the bytes before back")
         discarded = operation.temporary
-        self._end(operation, "undoing", error=why)
+        self._note(operation, "undoing", error=why)
         trouble = ""
         try:
             if operation.before is None:
@@ -112,7 +123,7 @@ class Files:
         except CmdletError as exc:
             trouble = f" ({exc.message})"
         if self._restored(operation) != "before":
-            self._end(operation, "unsettled", error=why + trouble)
+            self._note(operation, "unsettled", error=why + trouble)
             raise ApplyError(
                 f"{operation.path}: {why}; putting the bytes before back failed too{trouble}; they are in the journal {self.journal.path}"
                 + (f" and in {operation.backup}" if operation.before is not None else ""),
@@ -121,13 +132,13 @@ class Files:
                 undone=False,
             )
         self._clear(operation)
-        self._end(operation, "undone")
+        self._note(operation, "undone")
 
     def recover(self, operation: Operation) -> str:
         """Bring an interrupted operation to an end and return the journal's word for it: after only where IIS parses it, else before."""
         state = self._look(operation)
         self.progress(f"{operation.path}: an interrupted run left it {state}")
-        if operation.event == "verified":
+        if operation.event == "verified" and state != "before":
             event = "closed"
         else:
             if state in ("missing", "torn"):
@@ -189,6 +200,19 @@ class Files:
             )
         if file_bytes(answers[0]) != operation.before:
             raise FileMoved(f"{operation.path} was changed by something else just now; it is untouched by this task", file=operation.path)
+
+    def _replace_patiently(self, operation: Operation) -> None:
+        """Replace, again after a while where another process has the file open and it is still as before."""
+        for pause in PAUSES:
+            try:
+                self._replace(operation)
+                return
+            except CmdletError as exc:
+                if not any(sign in exc.fqid for sign in IN_USE) or self._look(operation) != "before":
+                    raise
+                self.progress(f"{operation.path}: {exc.message}; trying again in {pause:g} seconds")
+                time.sleep(pause)
+        self._replace(operation)
 
     def _replace(self, operation: Operation) -> None:
         if operation.after is None:
@@ -296,7 +320,11 @@ class Files:
             self._end(operation, "abandoned")
             raise
         if problem is None:
-            self._end(operation, "verified")
+            try:
+                self._end(operation, "verified")
+            except JournalError as exc:
+                self.undo(operation, exc.message)
+                raise JournalError(f"{exc.message}; {operation.path} is as before", exc.reason, file=operation.path, undone=True) from exc
             return
         self.undo(operation, problem)
         raise ApplyError(f"{operation.path}: {problem}; the bytes before are back", "check_failed", file=operation.path, undone=True)
@@ -330,6 +358,11 @@ class Files:
 
     def _remove(self, path: str) -> None:
         self.host.change((call("Remove-Item", LiteralPath=path, Force=True, Confirm=False),))
+
+    def _note(self, operation: Operation, event: str, **fields: str) -> None:
+        """Write down a step of the way back, which is taken also where the journal takes no more: its begin tells what it needs."""
+        with contextlib.suppress(JournalError):
+            self._end(operation, event, **fields)
 
     def _end(self, operation: Operation, event: str, **fields: str) -> None:
         self.journal.append(self.now(), event, operation=operation.operation_id, sha256_after=digest(operation.after), **fields)

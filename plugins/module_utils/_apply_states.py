@@ -10,12 +10,13 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, MitigationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, JournalError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import Journal
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import POOL, SERVICE, Transition
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session, Statement, call
@@ -89,7 +90,11 @@ class States:
         except ApplyError as exc:
             self.undo(entry, exc.message)
             raise ApplyError(f"{exc.message}; it is as before", exc.reason, undone=True) from exc
-        self._end(entry, "verified")
+        try:
+            self._end(entry, "verified")
+        except JournalError as exc:
+            self.undo(entry, exc.message)
+            raise JournalError(f"{exc.message}; {entry.target} is as before", exc.reason, undone=True) from exc
         return entry
 
     def close(self, entry: Transition) -> None:
@@ -99,24 +104,24 @@ class States:
     def undo(self, entry: Transition, why: str) -> None:
         """Take a change back. Raises ApplyError where the state from before cannot be reached, ConnectionFailure."""
         self.progress(f"{entry.target}: going back to {_shown(entry.before)}")
-        self._end(entry, "undoing", error=why)
+        self._note(entry, "undoing", error=why)
         try:
             self._bring(entry, entry.before)
         except ConnectionFailure:
             raise
         except MitigationError as exc:
-            self._end(entry, "unsettled", error=exc.message)
+            self._note(entry, "unsettled", error=exc.message)
             raise ApplyError(
                 f"{entry.target}: {why}; going back to {_shown(entry.before)} failed too ({exc.message}). The next run tries again", "undo_failed", undone=False
             ) from exc
-        self._end(entry, "undone")
+        self._note(entry, "undone")
 
     def recover(self, entry: Transition) -> str:
         """Bring an interrupted change to an end and return the journal's word for it: after only where it is there already."""
-        if entry.event == "verified":
+        seen = self._settled(entry, entry.after)
+        if entry.event == "verified" and seen != entry.before:
             self._end(entry, "closed")
             return "closed"
-        seen = self._settled(entry, entry.after)
         self.progress(f"{entry.target}: an interrupted run left it {_shown(seen)}")
         if seen == entry.after and entry.event not in ("undoing", "unsettled"):
             event = "recovered_after"
@@ -167,6 +172,11 @@ class States:
         found = read_states(self.host, services, pools)
         seen = found.services.get(entry.name.lower()) if entry.kind == SERVICE else found.pools.get(entry.name.lower())
         return None if seen is None else (seen[0], seen[1])
+
+    def _note(self, entry: Transition, event: str, **fields: str) -> None:
+        """Write down a step of the way back, which is taken also where the journal takes no more: its begin tells what it needs."""
+        with contextlib.suppress(JournalError):
+            self._end(entry, event, **fields)
 
     def _end(self, entry: Transition, event: str, **fields: str) -> None:
         self.journal.append(self.now(), event, operation=entry.operation_id, **fields)

@@ -49,6 +49,10 @@ BYTES = Kind("bytes", lambda value: isinstance(value, bytes))
 MULTI = Kind("list of strings", _is_strings)
 
 
+#: A Uri is sent as text; null clears it (CMDLETS.md 0 row 9).
+URI_OR_NULL = Kind("URL or null", lambda value: value is None or (isinstance(value, str) and value != ""))
+
+
 #: Exchange's own services and application pools; the one whose stop would take every other with it is left out.
 EXCHANGE_NAME = re.compile(r"MSExchange(?!ADTopology$)[A-Za-z0-9]{1,200}", re.IGNORECASE)
 #: The elements of applicationHost.config whose autoStart may be set.
@@ -191,9 +195,14 @@ _ROWS = (
         mandatory=("PSPath", "Filter", "Name", "Value"),
     ),
     # Without UseBasicParsing it prompts, since December 2025.
-    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS}, HOST, READS,
+    Row("Invoke-WebRequest", {"Uri": STRING, "UseBasicParsing": SWITCH, "TimeoutSec": INT, "Headers": HEADERS, "Proxy": PROXY}, HOST, READS,
         "none on the server; the answer is the one that anybody gets; not under JEA", "CMDLETS.md 8",
         mandatory=("Uri", "UseBasicParsing", "TimeoutSec")),
+    # Of server_info with gather: reachability.
+    Row("Resolve-DnsName", {"Name": STRING, "Type": one_of("A"), "DnsOnly": SWITCH}, HOST, READS, "none; not under JEA", "CMDLETS.md 8",
+        mandatory=("Name", "Type", "DnsOnly")),
+    Row("Test-NetConnection", {"ComputerName": STRING, "Port": INT}, HOST, READS, "none; a function, so full language mode", "CMDLETS.md 8",
+        mandatory=("ComputerName", "Port")),
     Row("Import-Module", {"Name": one_of("WebAdministration")}, HOST, READS, "execution policy that lets a signed module load", "CMDLETS.md 5",
         mandatory=("Name",)),
     # Brings Exchange's cmdlets into a runspace of the host (exchange_access: snapin).
@@ -231,8 +240,8 @@ _ROWS = (
         "View-Only Organization Management; without it, no two members in one batch needs exchange_mitigation_dag", "CMDLETS.md 10"),
     Row(
         "Set-ExchangeServer",
-        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL, "DomainController": STRING,
-         "Confirm": SWITCH},
+        {"Identity": STRING, "MitigationsEnabled": BOOL, "MitigationsBlocked": MULTI, "DataCollectionEnabled": BOOL,
+         "InternetWebProxy": URI_OR_NULL, "DomainController": STRING, "Confirm": SWITCH},
         EXCHANGE, CHANGES, "Server Management (role Exchange Servers)", "FACTS.md 4.1, CMDLETS.md 10", mandatory=("Identity",),
     ),
 )

@@ -121,7 +121,7 @@ def gather(host: Session, question: Question) -> dict[str, Any]:
     """Read events and log lines in at most three pipelines. Raises Refused, CmdletError, ConnectionFailure."""
     after = question.after.record_id if question.after is not None else None
     statements: dict[str, Statement] = {
-        "system": (call("Get-CimInstance", ClassName="Win32_OperatingSystem", Property=["CSName"]),),
+        "system": (call("Get-CimInstance", ClassName="Win32_OperatingSystem", Property=["CSName", "LocalDateTime"]),),
         "setup": (call("Get-ItemProperty", LiteralPath=[SETUP_KEY]),),
         "edge": (call("Test-Path", LiteralPath=EDGE_KEY),),
         "events": events_statement(xpath(question, after), question.limit + 1),
@@ -131,6 +131,7 @@ def gather(host: Session, question: Question) -> dict[str, Any]:
     answers = dict(zip(statements, host.read(list(statements.values()))))
     system, setup = _first(answers["system"]), _first(answers["setup"])
     name = (word(system.get("CSName")) or "") if system is not None else ""
+    question = _by_its_clock(question, plain(system.get("LocalDateTime")) if system is not None else None)
     edge = any(plain(value) is True for value in answers["edge"].objects)
     refuse_machine(name or "this machine", edge, dict(setup.properties) if setup is not None else None)
 
@@ -164,6 +165,16 @@ def gather(host: Session, question: Question) -> dict[str, Any]:
         "log": lines,
         "bookmark": bookmark.facts(),
     }
+
+
+def _by_its_clock(question: Question, shown: Any) -> Question:
+    """Return the question in the time of a server whose clock differs from ours by more than a minute: its lines tell that time."""
+    if not isinstance(shown, datetime.datetime) or shown.tzinfo is None or abs(shown - question.now) < datetime.timedelta(minutes=1):
+        return question
+    try:
+        return dataclasses.replace(question, now=shown, since=question.since + (shown - question.now))
+    except OverflowError:  # a clock at the ends of time is none
+        return question
 
 
 def _events(answer: Answer) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import re
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ def organization_from(found: PSObject, servers: Sequence[PSObject]) -> dict[str,
     return {
         "name": word(found.get("Name")) or found.to_string or "",
         "mitigations_enabled": truth(found.get("MitigationsEnabled")),
+        "em_supported": found.has("MitigationsEnabled"),
         "domain_controller": word(found.get("OriginatingServer")),
         "servers": sorted((server_from(server) for server in servers), key=lambda server: str(server["name"]).lower()),
     }
@@ -212,7 +214,7 @@ def objects(answer: Answer) -> list[PSObject]:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting: the module's option and the key in returned values, the cmdlet's parameter, and ``bool`` or ``ids``."""
+    """One setting: the module's option and the key in returned values, the cmdlet's parameter, and ``bool``, ``ids`` or ``uri``."""
 
     option: str
     parameter: str
@@ -225,6 +227,7 @@ SERVER_SETTINGS = (
     Setting("mitigations_enabled", "MitigationsEnabled", "bool"),
     Setting("mitigations_blocked", "MitigationsBlocked", "ids"),
     Setting("data_collection_enabled", "DataCollectionEnabled", "bool"),
+    Setting("internet_web_proxy", "InternetWebProxy", "uri"),
 )
 
 
@@ -256,13 +259,33 @@ def plan_settings(settings: Sequence[Setting], params: Mapping[str, Any], curren
         if wanted is None:
             continue
         present = current.get(setting.option)
-        target = blocked_after(present or [], wanted) if setting.kind == "ids" else wanted
+        target = _KINDS[setting.kind](present, wanted)
         if _same(present, target):
             continue
         before[setting.option] = present
         after[setting.option] = target
         parameters[setting.parameter] = target
     return SettingsPlan(before, after, parameters)
+
+
+def proxy_after(wanted: str) -> str | None:
+    """Return a proxy as Exchange shows it (System.Uri: scheme and host in small letters, no default port, a path), None for an empty text."""
+    text_ = wanted.strip()
+    if not text_:
+        return None
+    try:
+        parts = urllib.parse.urlsplit(text_)
+        port = parts.port
+    except ValueError:
+        parts, port = urllib.parse.urlsplit(""), None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", text_):
+        raise InvalidInput(f"internet_web_proxy takes a URL such as http://proxy.example.com:8080, not {text_!r}; an empty text removes the proxy.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InvalidInput("internet_web_proxy takes scheme, host and port alone: Exchange logs on to a proxy with the server's own account.")
+    scheme, host = parts.scheme.lower(), parts.hostname.lower()
+    host = f"[{host}]" if ":" in host else host
+    shown = "" if port in (None, {"http": 80, "https": 443}[scheme]) else f":{port}"
+    return f"{scheme}://{host}{shown}{parts.path or '/'}"
 
 
 def blocked_after(present: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
@@ -290,6 +313,20 @@ def blocked_after(present: Sequence[str], wanted: Mapping[str, Any]) -> list[str
     for item in kept:
         unique.setdefault(item.lower(), item)
     return list(unique.values())
+
+
+#: Kind of a setting -> what a wish makes of the present value.
+_KINDS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "bool": lambda dummy_present, wanted: wanted,
+    "ids": lambda present, wanted: blocked_after(present or [], wanted),
+    "uri": lambda dummy_present, wanted: proxy_after(wanted),
+}
+
+
+def added_ids(present: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return the ids that are new."""
+    shown = {item.lower() for item in present}
+    return [item for item in after if item.lower() not in shown]
 
 
 def _same(present: Any, wanted: Any) -> bool:

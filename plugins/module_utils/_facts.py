@@ -9,6 +9,7 @@ Note that this module util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,14 @@ from ansible_collections.exchange.mitigation.plugins.module_utils import _builds
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import find_server, organization_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._findings import findings, hours_since
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.module_utils._local import named_in
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Task
-from ansible_collections.exchange.mitigation.plugins.module_utils._observe import Service, Snapshot, observe, refuse_unsupported
-from ansible_collections.exchange.mitigation.plugins.module_utils._states import States, names_of, read_states
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Statement, Task
+from ansible_collections.exchange.mitigation.plugins.module_utils._observe import More, Service, Snapshot, observe, refuse_unsupported
+from ansible_collections.exchange.mitigation.plugins.module_utils._states import States, names_of, read_states, state_statements, states_from
+from ansible_collections.exchange.mitigation.plugins.module_utils._surroundings import Reach, pending_reboot, proxies, ucrt, winhttp
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
 
 #: HealthChecker's words for the effective state, by (organisation, server) (FACTS.md 5).
@@ -75,27 +78,62 @@ class Survey:
 
 
 def survey(
-    task: Task, wanted: Sequence[Mitigation] = (), services: Sequence[str] = (), pools: Sequence[str] = (), also: Sequence[str] = ()
+    task: Task,
+    wanted: Sequence[Mitigation] = (),
+    services: Sequence[str] = (),
+    pools: Sequence[str] = (),
+    also: Sequence[str] = (),
+    beside: More | None = None,
 ) -> Survey:
     """Read a task's server. Raises Refused for machines without Exchange 2016, 2019 or SE Mailbox, CmdletError, ConnectionFailure.
 
-    Services and application pools cost one more pipeline, so they are read only where a mitigation of this build has some, and
-    where one of ``wanted`` has, or their names are given. Another site than the front end's is read where one of ``wanted`` is for it;
-    ``also`` are files to read whatever site they belong to.
+    Another site than the front end's is read where one of ``wanted`` is for it; ``also`` are files to read whatever site they belong to.
+
+    Services and application pools are read only where a mitigation of this build has some, where one of ``wanted`` has, or their names
+    are given: with the second pipeline, by the build that the registry tells. One more pipeline is needed where that is not enough.
     """
     organization = organization_of(task)
     site = str(task.params["site"])
+    asked: list[list[str]] = []
+
+    def names(build: _builds.Build | None) -> list[list[str]]:
+        concerned = [mitigation for mitigation in _catalogue.all() if mitigation.needed(build) == "yes"]
+        known = names_of([*wanted, *concerned])
+        return [list(dict.fromkeys([*more, *own])) for more, own in zip((services, pools), known)]
+
+    def behind(setup: Mapping[str, Any]) -> Sequence[Statement]:
+        asked.extend(names(_registered(setup)))
+        return state_statements(*asked)
+
     others = [action.site for mitigation in wanted for action in mitigation.rewrites if action.site != DEFAULT_SITE]
-    snapshot = observe(task.host, site, others, also)
+    snapshot = observe(task.host, site, others, also, beside, behind)
     refuse_unsupported(snapshot)
     entry = find_server(organization, str(task.params.get("identity") or snapshot.name))
     if entry is None:
         task.warn(f"the organization does not list a server named {task.params.get('identity') or snapshot.name}; what Exchange keeps of it is unknown")
     found = Survey(snapshot, organization, entry, site)
-    concerned = [mitigation for mitigation in _catalogue.all() if mitigation.needed(found.build) == "yes"]
-    known = names_of([*wanted, *concerned])
-    names = [list(dict.fromkeys([*more, *own])) for more, own in zip((services, pools), known)]
-    return dataclasses.replace(found, states=read_states(task.host, *names)) if any(names) else found
+    exact = names(found.build)
+    if not any(exact):
+        return found
+    if all(set(wish) <= set(read) for wish, read in zip(exact, asked)):
+        states = states_from(snapshot.behind, *asked)
+        services_, pools_ = ({name.lower() for name in wish} for wish in exact)
+        states = States(
+            {name: state for name, state in states.services.items() if name in services_},
+            {name: state for name, state in states.pools.items() if name in pools_},
+        )
+    else:
+        states = read_states(task.host, *exact)
+    return dataclasses.replace(found, states=states)
+
+
+def _registered(setup: Mapping[str, Any]) -> _builds.Build | None:
+    """Return the build that the registry tells: that of the cumulative update, so the installed one or an older one."""
+    parts = [setup.get(name) for name in ("MsiProductMajor", "MsiProductMinor", "MsiBuildMajor", "MsiBuildMinor")]
+    if not all(isinstance(part, int) for part in parts):
+        return None
+    major, minor, build, revision = (int(part or 0) for part in parts)
+    return major, minor, build, revision
 
 
 def verdicts(found: Survey, config_ids: Mapping[str, Sequence[str]] | None = None, local: Sequence[Mitigation] = ()) -> list[Verdict]:
@@ -150,11 +188,14 @@ def _was_read(mitigation: Mitigation, states: States) -> bool:
     return all(name.lower() in states.services for name in services) and all(name.lower() in states.pools for name in pools)
 
 
-def server_facts(found: Survey, local: Sequence[Mitigation] = ()) -> dict[str, Any]:
-    """Return the shape of ``server_info``'s ``server``; ``local`` are mitigations of a local document."""
+def server_facts(found: Survey, now: datetime.datetime, reach: Reach | None = None, local: Sequence[Mitigation] = ()) -> dict[str, Any]:
+    """Return the shape of ``server_info``'s ``server``; ``local`` are mitigations of a local document.
+
+    ``found`` has read ``_surroundings.statements``.
+    """
     snapshot, entry, build = found.snapshot, found.entry or {}, found.build
     product = _builds.product_of(build)
-    return {
+    facts = {
         "name": snapshot.name,
         "fqdn": entry.get("fqdn"),
         "product": product or "unknown",
@@ -170,14 +211,21 @@ def server_facts(found: Survey, local: Sequence[Mitigation] = ()) -> dict[str, A
             "service": _service(snapshot.service),
             "applied": list(entry.get("mitigations_applied") or []),
             "applied_time": entry.get("mitigations_applied_time"),
+            "last_success_hours": hours_since(entry.get("mitigations_applied_time"), now),
             "blocked": list(entry.get("mitigations_blocked") or []),
+            "data_collection_enabled": entry.get("data_collection_enabled"),
             "can_read_newer_feeds": _builds.can_read_newer_feeds(build) if build else None,
         },
         "url_rewrite": url_rewrite(snapshot),
+        "ucrt": ucrt(snapshot.beside, snapshot.os.get("version")),
+        "pending_reboot": pending_reboot(snapshot.beside),
+        "proxies": proxies(entry.get("internet_web_proxy"), found.entry is not None, winhttp(snapshot.beside)),
+        "reachability": reach.as_dict() if reach else None,
         "rewrite_rules": rewrite_rules(snapshot.configuration, found.site),
         "configuration_problem": snapshot.problem.message if snapshot.problem else None,
         "mitigations": [entry.as_dict() for entry in verdicts(found, local=local)],
     }
+    return {**facts, "findings": findings(facts)}
 
 
 def url_rewrite(snapshot: Snapshot) -> dict[str, Any]:

@@ -16,6 +16,13 @@ import uuid
 from collections.abc import Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, FORMS, HOST, Row
+from ansible_collections.exchange.mitigation.plugins.module_utils._registry_keys import (
+    COMPONENT_SERVICING,
+    CONNECTIONS,
+    SESSION_MANAGER,
+    UPDATE_EXE,
+    WINDOWS_UPDATE,
+)
 
 MODULE = "ExchangeMitigation"
 READER, WRITER = "exchange.mitigation.reader", "exchange.mitigation.writer"
@@ -45,6 +52,9 @@ BESIDE = rf"{_ANY}(?:{_HOST_FILE}|{_SERVED}{_NAME}){_BESIDE}\.config{_END}"
 _LOGS = rf"{_ANY}Logging\\MitigationService"
 _VERSIONS = rf"{_ANY}(?:Bin\\ExSetup\.exe|System32\\inetsrv\\rewrite\.dll)"
 _KEYS = r"HKLM:\\SOFTWARE\\Microsoft\\(?:ExchangeServer\\v15\\(?:Setup|EdgeTransportRole)|IIS Extensions\\URL Rewrite)"
+#: Pending restarts, the proxy of WinHTTP, and the Universal C Runtime (``_reboot``, ``_surroundings``).
+_AROUND = "|".join(re.escape(key) for key in (COMPONENT_SERVICING, WINDOWS_UPDATE, SESSION_MANAGER, UPDATE_EXE, CONNECTIONS))
+_UCRT = rf"{_ANY}System32\\ucrtbase\.dll{_END}"
 _SERVICE_NAME = r"[A-Za-z0-9_.$ -]{1,256}"
 _POOL = r"/system\.applicationHost/applicationPools/add\[@name='MSExchange[A-Za-z0-9]{1,200}'\]"
 _EVENTS = r"\*\[System\[Provider\[@Name='MSExchange Mitigation Service'\](?: and [A-Za-z0-9@()\[\]<>= ]+)?\]\]"
@@ -68,9 +78,9 @@ READS: Mapping[str, Narrow] = {
     }),
     "Get-Acl": Narrow({"LiteralPath": CONFIGURATION}),
     "Get-Item": Narrow({"LiteralPath": r"Env:(?:SystemDrive|windir|SystemRoot|ProgramFiles|ExchangeInstallPath)"}),
-    "Get-ItemProperty": Narrow({"LiteralPath": f"{_KEYS}|{_VERSIONS}", "Name": "VersionInfo"}),
+    "Get-ItemProperty": Narrow({"LiteralPath": f"{_KEYS}|{_AROUND}|{_VERSIONS}", "Name": "VersionInfo"}),
     "Get-ChildItem": Narrow({"LiteralPath": _LOGS, "File": None}),
-    "Test-Path": Narrow({"LiteralPath": f"{_KEYS}|{CONFIGURATION}", "PathType": None}),
+    "Test-Path": Narrow({"LiteralPath": f"{_KEYS}|{_AROUND}|{_UCRT}|{CONFIGURATION}", "PathType": None}),
     "Get-Service": Narrow({"Name": _SERVICE_NAME}),
     "Get-CimInstance": Narrow({
         "ClassName": "Win32_(?:OperatingSystem|Service)", "Filter": rf"Name='{_SERVICE_NAME}'(?: OR Name='{_SERVICE_NAME}')*",
@@ -115,6 +125,9 @@ NEVER: Mapping[str, str] = {
     "Restart-Computer": "only url_rewrite needs it",
     "Import-Module": "the capability imports WebAdministration itself",
     "Get-Command": "every JEA session has a narrow one of its own",
+    "Add-PSSnapin": "loads code; a JEA session has no identity of its own in Exchange",
+    "Resolve-DnsName": "asks any name; reachability is not part of least privilege",
+    "Test-NetConnection": "reaches any address from the server",
     "Get-WebConfigFile": "not used under JEA",
     "Get-WebApplication": "not used under JEA",
 }

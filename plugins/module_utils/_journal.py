@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +66,7 @@ class Journal:
         try:
             _make_directory(self.directory)
             _make_directory(os.path.dirname(self.path))
+            _refuse_foreign(self.path)
             line = json.dumps(record, sort_keys=True).encode() + b"\n"
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
@@ -75,7 +78,7 @@ class Journal:
             if written != len(line):
                 raise OSError(f"only {written} of {len(line)} bytes were written")
         except OSError as exc:
-            raise JournalError(f"{self.path}: the journal cannot be written ({exc}); nothing is changed without it; see to journal_dir") from exc
+            raise _unwritable(self.path, exc) from exc
 
     def begin(self, now: datetime.datetime, entry: Entry) -> None:
         """Record an operation with everything that undoing or recovering it needs."""
@@ -88,11 +91,13 @@ class Journal:
             _make_directory(self.directory)
             descriptor = os.open(os.path.join(self.directory, "." + _file_name(self.host) + ".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise JournalError(f"{self.directory}: the journal cannot be written ({exc}); nothing is changed without it; see to journal_dir") from exc
+            raise _unwritable(self.directory, exc) from exc
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as exc:
+                if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise _unwritable(self.directory, exc) from exc
                 raise JournalError(f"another run is changing {self.host} right now; wait for it to end and run again", "host_locked") from exc
             yield
         finally:
@@ -152,7 +157,7 @@ class History:
         except FileNotFoundError:
             return
         except OSError as exc:
-            raise JournalError(f"{self.directory}: the journal cannot be read ({exc}); see to journal_dir") from exc
+            raise JournalError(f"{self.directory}: the journal cannot be read ({_why(exc)}); see to journal_dir") from exc
         records: list[tuple[dict[str, Any], str]] = []
         for run_id in runs:
             records.extend((record, run_id) for record in _records(os.path.join(self.directory, run_id, _file_name(self.host))))
@@ -183,12 +188,13 @@ class History:
 def _records(path: str) -> list[dict[str, Any]]:
     """Return the records of one file; raises JournalError for one that was not written by this module."""
     try:
+        _refuse_foreign(path)
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as exc:
-        raise JournalError(f"{path}: the journal cannot be read ({exc}); see to journal_dir") from exc
+        raise JournalError(f"{path}: the journal cannot be read ({_why(exc)}); see to journal_dir") from exc
     records = []
     # What stands behind the last line end was being written when the controller died; what it announces was never sent.
     for number, line in enumerate(lines[:-1], 1):
@@ -197,7 +203,7 @@ def _records(path: str) -> list[dict[str, Any]]:
             if record["event"] == "begin":
                 entry_from(record, "")
             records.append({**record, "time": str(record["time"]), "ids": tuple(map(str, record.get("ids", ())))})
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise JournalError(
                 f"{path} line {number}: not a journal record ({exc}); it was changed by something else; move the file away", "journal_damaged"
             ) from exc
@@ -218,4 +224,30 @@ def _drop_torn_line(descriptor: int) -> None:
 
 
 def _make_directory(path: str) -> None:
+    """Make a directory of mode 0700, or make it so. Raises OSError for one that is not ours."""
     os.makedirs(path, mode=0o700, exist_ok=True)
+    info = os.stat(path)
+    if info.st_uid != os.geteuid():
+        raise OSError(errno.EPERM, f"{path} belongs to another user")
+    if info.st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Raise OSError for a file that another user may have written: what stands in it goes to servers when a run is undone."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EPERM, f"{path} is no regular file")
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        raise OSError(errno.EPERM, f"{path} belongs to another user or can be written by others")
+
+
+def _unwritable(place: str, exc: OSError) -> JournalError:
+    return JournalError(f"{place}: the journal cannot be written ({_why(exc)}); nothing more is changed without it; see to journal_dir")
+
+
+def _why(exc: OSError) -> str:
+    return exc.strerror or str(exc)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._notice import Entry
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import unproven
-from ansible_collections.exchange.mitigation.plugins.module_utils._state import State
+from ansible_collections.exchange.mitigation.plugins.module_utils._state import State, read_whole
 
 FORMAT = 1
 
@@ -49,13 +49,13 @@ class Told(State):
         except OSError as exc:
             raise unproven("state_damaged", f"{self.file} cannot be opened: {exc.strerror}.") from exc
         with os.fdopen(handle, "rb") as stream:
-            data = stream.read()
+            data = read_whole(stream, self.file)
         try:
             raw = json.loads(data)
             if raw["format"] != FORMAT or raw["channel"] != self.name:
                 raise ValueError
             return {str(key): Entry(str(value["scope"]), str(value["at"]), str(value["occurrence"])) for key, value in raw["told"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise unproven("state_damaged", f"{self.file} is not what this collection keeps of the channel {self.name}.") from None
 
     def store(self, entries: Mapping[str, Entry]) -> None:

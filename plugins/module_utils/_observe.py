@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import ntpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_config as iis
@@ -27,6 +27,10 @@ SETUP_KEY = r"HKLM:\SOFTWARE\Microsoft\ExchangeServer\v15\Setup"
 EDGE_KEY = r"HKLM:\SOFTWARE\Microsoft\ExchangeServer\v15\EdgeTransportRole"
 #: FACTS.md 6: where URL Rewrite says its version, independent of language.
 URL_REWRITE_KEY = r"HKLM:\SOFTWARE\Microsoft\IIS Extensions\URL Rewrite"
+
+#: What else to read in the first pipeline, by name, for the folder of Windows; and in the second, by what the registry says of Exchange.
+More = Callable[[str], dict[str, Statement]]
+Later = Callable[[Mapping[str, Any]], Sequence[Statement]]
 
 DEFAULT_WINDOWS = r"C:\Windows"
 ENVIRONMENT = ("SystemDrive", "windir", "SystemRoot", "ProgramFiles", "ExchangeInstallPath")
@@ -56,7 +60,10 @@ class Service:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """One server at one moment. ``problem`` says why its IIS configuration could not be understood, if so."""
+    """One server at one moment. ``problem`` says why its IIS configuration could not be understood, if so.
+
+    ``beside`` and ``behind`` answer what else was asked for.
+    """
 
     name: str
     os: Mapping[str, Any]
@@ -71,6 +78,8 @@ class Snapshot:
     files: Mapping[str, iis.FileState]
     configuration: iis.Configuration | None
     problem: ConfigurationError | None
+    beside: Mapping[str, Answer] = dataclasses.field(default_factory=dict)
+    behind: tuple[Answer, ...] = ()
 
 
 def file_bytes(answer: Answer) -> bytes | None:
@@ -126,13 +135,22 @@ def version_info(path: str) -> Statement:
     return (call("Get-ItemProperty", LiteralPath=[path], Name="VersionInfo"),)
 
 
-def observe(host: Session, exchange_site: str = "Default Web Site", sites: Sequence[str] = (), also: Sequence[str] = ()) -> Snapshot:
+def observe(
+    host: Session,
+    exchange_site: str = "Default Web Site",
+    sites: Sequence[str] = (),
+    also: Sequence[str] = (),
+    beside: More | None = None,
+    behind: Later | None = None,
+) -> Snapshot:
     """Read the server: the configuration of the front end's site and of other ``sites``, and ``also`` files by their paths.
 
+    In the first pipeline also what ``beside`` asks for, in the second what ``behind`` does.
     Raises CmdletError where the server will not say, ConnectionFailure where it is gone.
     """
     windows = DEFAULT_WINDOWS
-    first = _first(windows)
+    others = beside(windows) if beside else {}
+    first = {**_first(windows), **others}
     answers = dict(zip(first, host.read(list(first.values()))))
     environment = _environment(answers["environment"])
     actual = environment.get("windir") or environment.get("SystemRoot") or windows
@@ -142,6 +160,7 @@ def observe(host: Session, exchange_site: str = "Default Web Site", sites: Seque
     moved = actual.rstrip("\\").lower() != windows.lower()
     if moved:
         again = {name: statement for name, statement in _first(actual).items() if name in ("application_host", "rewrite_dll")}
+        again |= beside(actual) if beside else {}
         answers.update(zip(again, host.read(list(again.values()))))
     application_host_path = _application_host(actual)
     application_host = _file(answers["application_host"], application_host_path)
@@ -165,8 +184,12 @@ def observe(host: Session, exchange_site: str = "Default Web Site", sites: Seque
         second[ex_setup] = version_info(ex_setup)
     files: dict[str, iis.FileState] = {}
     version = None
-    if second:
-        for path, answer in zip(second, host.read(list(second.values()))):
+    last = list(behind(setup or {})) if behind else []
+    later: Sequence[Answer] = ()
+    if second or last:
+        found = host.read([*second.values(), *last])
+        later = found[len(second) :]
+        for path, answer in zip(second, found):
             if path == ex_setup:
                 version = _version(answer)
             else:
@@ -200,6 +223,8 @@ def observe(host: Session, exchange_site: str = "Default Web Site", sites: Seque
         files=files,
         configuration=configuration,
         problem=problem,
+        beside={name: answers[name] for name in others},
+        behind=tuple(later),
     )
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Argument specs that several modules share; the documentation fragments of the same names describe them.
 
-None of these options has a default here: an unset one is taken from the variable ``exchange_mitigation_<option>``,
+None of the options for connections has a default here: an unset one is taken from the variable ``exchange_mitigation_<option>``,
 then from the host's connection.
 Note that this module util is private to the collection and may change at any time.
 """
@@ -28,6 +28,11 @@ EXCHANGE_OPTIONS: dict[str, dict[str, Any]] = {
 #: How to use the Windows endpoint of the host's connection (fragment ``host``).
 HOST_OPTIONS: dict[str, dict[str, Any]] = {
     "host_configuration_name": {"type": "str"},
+}
+
+#: How to write settings to Exchange (fragment ``settings``).
+SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
+    "replication_timeout": {"type": "int", "default": 60},
 }
 
 #: Options that may come from a variable ``exchange_mitigation_<option>``.

@@ -16,13 +16,8 @@ from typing import Any, TypeVar
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._registry_keys import COMPONENT_SERVICING, SESSION_MANAGER, UPDATE_EXE, WINDOWS_UPDATE
 from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
-
-#: Where Windows says that it wants a restart (FACTS.md 6). The first two are keys whose existence is the answer.
-COMPONENT_SERVICING = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending"
-WINDOWS_UPDATE = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired"
-SESSION_MANAGER = r"HKLM:\SYSTEM\CurrentControlSet\Control\Session Manager"
-UPDATE_EXE = r"HKLM:\SOFTWARE\Microsoft\Updates\UpdateExeVolatile"
 
 #: Seconds between two looks at a server that restarts, at most; the first ones follow sooner.
 POLL = 10.0

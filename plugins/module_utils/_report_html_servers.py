@@ -25,7 +25,7 @@ def servers(report: Mapping[str, Any]) -> str:
     """Return the section: servers by what they look like, worst first."""
     every = list(enumerate(report["servers"]))
     grouped = len(every) > GROUPED
-    parts = []
+    parts: list[str] = []
     for key, words in BUCKETS.items():
         group = sorted(((index, server) for index, server in every if server["bucket"] == key), key=lambda pair: natural(pair[1]["name"]))
         if not group:

@@ -78,7 +78,8 @@ svg.stack{width:100%;height:.8rem;border-radius:99px;display:block;background:va
 .counts span{color:var(--soft);font-size:.86rem;line-height:1.3}
 .counts .zero b{color:var(--soft);font-weight:450}
 .fleet{display:flex;flex-wrap:wrap;gap:.55rem;margin:0;padding:0;list-style:none}
-.fleet:not(.many){display:grid;grid-template-columns:repeat(auto-fill,minmax(16.4rem,1fr))}
+.fleet:not(.many){display:grid;grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}
+.fleet:not(.many) a{height:100%}
 .fleet a{display:flex;align-items:center;gap:.65rem;text-decoration:none;background:var(--tb);color:var(--ti);border-radius:9px;
 padding:.5rem .9rem .5rem .7rem;border:1px solid transparent}
 .fleet a:hover{border-color:var(--t)}

@@ -21,7 +21,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, Refused, VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._parse import version_key
@@ -172,13 +172,13 @@ class State:
         with os.fdopen(handle, "rb") as stream:
             if not _ours(os.fstat(handle)):
                 raise unproven("state_unsafe", f"{self.file} belongs to another user or can be written by others.")
-            data = stream.read()
+            data = read_whole(stream, self.file)
         try:
             raw = json.loads(data)
             if raw["format"] != FORMAT or raw["domain"] != self.domain:
                 raise ValueError
             return Memory(_accepted(raw["mark"]), _accepted(raw["last"]), _time(raw["fetched_at"]), tuple(raw["audit"]))
-        except (ValueError, KeyError, TypeError, AttributeError, VerifyError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, VerifyError):
             raise unproven("state_damaged", f"{self.file} is not a state of this trust domain.") from None
 
     def commit(self, document: Accepted, consent: Consent, now: datetime.datetime, fetched: bool) -> None:
@@ -212,7 +212,7 @@ class State:
         copies = sorted((p for p in current.parent.glob("*.xml") if p != current), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in copies[KEPT_COPIES - 1:]:
             for name in (old.with_suffix(".json"), old):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     name.unlink()
 
     def copy(self, sha256: str) -> bytes | None:
@@ -225,7 +225,10 @@ class State:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the directory's lock; raises Refused when another run keeps it."""
-        handle = os.open(self.directory / self.lock_name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(self.directory / self.lock_name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise InvalidInput(f"state_dir {self.directory} cannot be used: {exc.strerror}.", "state_unwritable") from exc
         deadline = time.monotonic() + (self.lock_seconds or LOCK_SECONDS)
         try:
             while True:
@@ -260,11 +263,21 @@ class State:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        # The file is in place; that its name is on the disk as well is asked for, and not every file system can do it.
+        with contextlib.suppress(OSError):
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def read_whole(stream: BinaryIO, path: pathlib.Path) -> bytes:
+    """Return what an open file of the state holds; raises VerifyError where that cannot be read."""
+    try:
+        return stream.read()
+    except OSError as exc:
+        raise unproven("state_damaged", f"{path} cannot be read: {exc.strerror}.") from exc
 
 
 def _ours(info: os.stat_result) -> bool:

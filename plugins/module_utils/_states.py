@@ -37,6 +37,12 @@ def names_of(mitigations: Sequence[Mitigation]) -> tuple[list[str], list[str]]:
 
 def read_states(host: Session, services: Sequence[str], pools: Sequence[str]) -> States:
     """Read them in one pipeline. Raises CmdletError where the server does not say, ConnectionFailure."""
+    statements = state_statements(services, pools)
+    return states_from(host.read(statements), services, pools) if statements else States()
+
+
+def state_statements(services: Sequence[str], pools: Sequence[str]) -> list[Statement]:
+    """Return the reads for these services and pools, for ``states_from``."""
     statements: list[Statement] = []
     if services:
         wanted = " OR ".join(f"Name='{name}'" for name in services)
@@ -45,9 +51,11 @@ def read_states(host: Session, services: Sequence[str], pools: Sequence[str]) ->
         pool = f"/system.applicationHost/applicationPools/add[@name='{name}']"
         statements.append((call("Get-WebConfiguration", Filter=pool, PSPath=APPHOST),))
         statements.append((call("Get-WebAppPoolState", Name=name),))
-    if not statements:
-        return States()
-    answers = host.read(statements)
+    return statements
+
+
+def states_from(answers: Sequence[Answer], services: Sequence[str], pools: Sequence[str]) -> States:
+    """Return the states from the answers to ``state_statements``. Raises CmdletError where the server does not say."""
     found: dict[str, ServiceState | None] = {name.lower(): None for name in services}
     if services:
         for item in _objects(answers[0]):

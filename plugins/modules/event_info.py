@@ -12,7 +12,7 @@ short_description: Events and log lines of Emergency Mitigation
 version_added: 0.1.0
 description:
   - Reads the events of the provider C(MSExchange Mitigation Service) from the Application log, and the lines of the service's own log
-    folder C(Logging\\MitigationService), newest first and no more than asked for.
+    folder C(Logging\MitigationService), newest first and no more than asked for.
   - Texts are returned as the server wrote them, in its language, beside the event's number, which is the same in all languages.
   - The format of the log folder is not documented. Lines that are not understood are returned as they are.
   - A missing folder, and a file that is rotated away in the meantime, are no errors.
@@ -25,7 +25,7 @@ options:
   since:
     description:
       - The oldest time to return, in ISO 8601 with an offset such as V(2026-11-01T08:00:00Z), or a duration before now such as V(90m), V(24h) or V(7d).
-      - Events are compared by the clock of the server, from how long ago that is.
+      - Events and log lines are compared by the clock of the server, from how long ago that is.
       - Ignored for what O(bookmark) covers.
     type: str
     default: 24h

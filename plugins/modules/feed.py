@@ -15,6 +15,14 @@ description:
     or at the time that a timestamp under a second pinned root proves.
   - Refuses a document that is older than one accepted before.
   - Contacts no managed host. Run it once, delegated to localhost, and hand RV(feed) to the tasks that follow.
+seealso:
+  - module: exchange.mitigation.mitigation
+  - name: The guide on trust
+    link: https://github.com/exchange-mitigation/exchange.mitigation/blob/main/docs/docsite/rst/guide_trust.rst
+    description: What is proven, against what, and what cannot be proven.
+  - name: The guide on troubleshooting
+    link: https://github.com/exchange-mitigation/exchange.mitigation/blob/main/docs/docsite/rst/guide_troubleshooting.rst
+    description: Every reason code with its cause and cure.
 author:
   - exchange.mitigation contributors (@exchange-mitigation)
 requirements:
@@ -66,7 +74,8 @@ options:
         elements: str
       timestamp_roots:
         description:
-          - The same for the timestamp, in place of Microsoft Root Certificate Authority 2010. In the domain V(local) no timestamp counts without it.
+          - Files, or texts, with the root certificates under which the timestamp may be, in place of Microsoft Root Certificate Authority 2010.
+          - In the domain V(local) no timestamp counts without it.
         type: list
         elements: str
       signer_common_name:

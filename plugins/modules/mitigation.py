@@ -34,7 +34,7 @@ options:
     elements: str
   feed:
     description:
-      - The value RV(exchange.mitigation.feed#module:feed) of an M(exchange.mitigation.feed) task of the same run.
+      - What a task of M(exchange.mitigation.feed) in the same run returned as C(feed).
       - Its file is hashed again; other bytes than those that were proven are refused.
     type: dict
   state:
@@ -54,9 +54,9 @@ options:
     type: str
   organization:
     description:
-      - The value RV(exchange.mitigation.organization_info#module:organization) of an M(exchange.mitigation.organization_info) task.
-      - If not set, this module opens one session to Exchange itself. A value from before a change of O(honour_blocked)'s list is
-        out of date, so leave it out after M(exchange.mitigation.server).
+      - What a task of M(exchange.mitigation.organization_info) returned as C(organization).
+      - If not set, this module opens one session to Exchange itself. A value that was read before
+        M(exchange.mitigation.server) changed the blocked list is out of date, so leave it out then.
     type: dict
   identity:
     description:
@@ -412,6 +412,11 @@ reason:
   returned: failure
   type: str
   sample: url_rewrite_missing
+refused:
+  description: Whether the failure is a refusal by name, which stops no rollout, instead of something that went wrong.
+  returned: failure
+  type: bool
+  sample: true
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -13,32 +13,20 @@ version_added: 0.1.0
 description:
   - Sets what the organization as a whole says about Emergency Mitigation. Where it is off for the organization, it is
     off on every server, whatever the server's own setting says.
-  - Writes to the domain controller that the present value came from, reads it back there, and waits for a limited time
-    until the endpoint shows the new value.
+  - The organization has this one setting; C(MitigationsBlocked), C(DataCollectionEnabled) and C(InternetWebProxy) belong to
+    each server, see M(exchange.mitigation.server).
   - Needs no connection to the Windows host itself. Run it once per play.
+  - An Exchange server that answers with a build from before Emergency Mitigation is refused.
 extends_documentation_fragment:
+  - exchange.mitigation.settings
   - exchange.mitigation.exchange
   - exchange.mitigation.attributes
   - exchange.mitigation.attributes.actiongroup
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   mitigations_enabled:
     description:
       - Whether Emergency Mitigation is on for the organization.
-      - If not set, nothing is changed.
     type: bool
-  replication_timeout:
-    description:
-      - Seconds to wait after a change until the endpoint shows it without being asked for a certain domain controller.
-      - The change is made in any case. A wait that ends without the new value is a warning.
-    type: int
-    default: 60
 seealso:
   - module: exchange.mitigation.organization_info
   - module: exchange.mitigation.server
@@ -87,6 +75,11 @@ organization:
       type: bool
       returned: success
       sample: true
+    em_supported:
+      description: Whether the Exchange server that answered has this setting at all. It came with the updates of September 2021.
+      type: bool
+      returned: success
+      sample: true
     domain_controller:
       description: The domain controller that was written to and read from.
       type: str
@@ -97,53 +90,36 @@ organization:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import ORGANIZATION_SETTINGS, plan_settings, read_settings, wait_until
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task, call
-from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import ORGANIZATION_SETTINGS, plan_settings, read_settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
+from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS, SETTINGS_OPTIONS
+from ansible_collections.exchange.mitigation.plugins.module_utils._settings import write
 
 SPEC = {
     "argument_spec": dict(
         mitigations_enabled={"type": "bool"},
-        replication_timeout={"type": "int", "default": 60},
+        **SETTINGS_OPTIONS,
         **EXCHANGE_OPTIONS,
     ),
 }
-
-#: Seconds for the domain controller that took the change to show it.
-READ_BACK = 10
 
 
 def run(task: Task) -> Decision:
     """Compare the wanted settings with the present ones; the effect writes only what differs."""
     current = read_settings(task.exchange)
-    plan = plan_settings(ORGANIZATION_SETTINGS, task.params, current)
-    if plan.parameters and current["mitigations_enabled"] is None:
+    if not current["em_supported"]:
         raise Refused(
-            "The answering Exchange server has no setting for Emergency Mitigation: it is older than the September 2021 updates. "
-            "Set exchange_host to a server that has it.",
+            "The Exchange server that answered has no setting for Emergency Mitigation: it is older than the updates of September 2021 "
+            "(2016 CU22, 2019 CU11). Set exchange_host to a server that has it.",
             reason="em_not_supported",
         )
+    plan = plan_settings(ORGANIZATION_SETTINGS, task.params, current)
     if not plan.parameters:
         return Decision(result={"organization": current})
 
     def effect() -> dict[str, Any]:
-        controller = current["domain_controller"]
-        where = {"DomainController": controller} if controller else {}
-        task.exchange.change((call("Set-OrganizationConfig", **plan.parameters, **where, Confirm=False),))
-        after, done = wait_until(lambda: read_settings(task.exchange, controller), plan.done, READ_BACK)
-        if not done:
-            raise ApplyError(
-                f"Set-OrganizationConfig reported no error, but {controller} still shows the old settings.", reason="change_not_visible", organization=after
-            )
-        if task.params["replication_timeout"] > 0:
-            seen = wait_until(lambda: read_settings(task.exchange), plan.done, task.params["replication_timeout"])[1]
-            if not seen:
-                task.warn(
-                    f"The organization was changed on {controller}, but the endpoint still answers with the old settings after "
-                    f"{task.params['replication_timeout']} seconds: Active Directory replicates later."
-                )
-        return {"organization": after}
+        return write(task, "organization", current, plan, "Set-OrganizationConfig", {}, lambda controller: read_settings(task.exchange, controller))
 
     return Decision(result={"organization": {**current, **plan.after}}, changed=True, diff=plan.diff, effect=effect)
 

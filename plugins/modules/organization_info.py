@@ -15,6 +15,8 @@ description:
     roles, site and Emergency Mitigation fields.
   - Opens one session to Exchange for the whole organization. Run it once per play and hand RV(organization) to
     M(exchange.mitigation.server_info) and M(exchange.mitigation.mitigation).
+  - An Exchange 2013 or older server that answers for itself is refused. Edge servers and machines without the Mailbox role have no
+    such endpoint.
   - Needs no connection to the Windows host itself, so it also works delegated to the controller with explicit options.
 extends_documentation_fragment:
   - exchange.mitigation.exchange
@@ -64,6 +66,11 @@ organization:
       sample: Example
     mitigations_enabled:
       description: Whether Emergency Mitigation is on for the organization. V(none) where the answering server has no such setting.
+      type: bool
+      returned: success
+      sample: true
+    em_supported:
+      description: Whether the Exchange server that answered has this setting at all. It came with the updates of September 2021.
       type: bool
       returned: success
       sample: true
@@ -175,7 +182,8 @@ organization:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import read_organization
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import find_server, read_organization
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS
 
@@ -185,6 +193,13 @@ SPEC = {"argument_spec": dict(**EXCHANGE_OPTIONS)}
 def run(task: Task) -> Decision:
     """Read organisation and servers; nothing is ever changed."""
     organization = read_organization(task.exchange, groups=True)
+    answering = find_server(organization, str(task.params["exchange_host"] or task.inventory_hostname))
+    if answering is not None and answering["product"] == "older":
+        raise Refused(
+            f"{answering['name']} runs {answering['version']} and does not know what newer servers say of Emergency Mitigation. "
+            "Set exchange_host to an Exchange 2016, 2019 or SE server.",
+            "unsupported_product",
+        )
     task.progress(f"organization {organization['name']} has {len(organization['servers'])} servers")
     return Decision(result={"organization": organization})
 

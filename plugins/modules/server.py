@@ -11,25 +11,17 @@ module: server
 short_description: Switch and block Emergency Mitigation on an Exchange server
 version_added: 0.1.0
 description:
-  - Sets whether Emergency Mitigation is on for a server, which mitigations it must not apply there, and whether the
-    server sends diagnostic data.
+  - Sets whether Emergency Mitigation is on for a server, which mitigations it must not apply there, whether the server sends
+    diagnostic data, and through which proxy it goes to the internet.
   - Lists of ids are read, computed and replaced whole, so that ids which others have blocked stay blocked.
-  - Writes to the domain controller that the present values came from, reads them back there, and waits for a limited
-    time until the endpoint shows them.
   - Blocking an id does not remove a mitigation that is applied already, see M(exchange.mitigation.mitigation).
   - C(MitigationsApplied) belongs to the Emergency Mitigation service and is never written.
-  - Edge servers and builds from before Emergency Mitigation are refused.
+  - Edge servers, Exchange 2013 and older, and builds from before Emergency Mitigation are refused.
 extends_documentation_fragment:
+  - exchange.mitigation.settings
   - exchange.mitigation.exchange
   - exchange.mitigation.attributes
   - exchange.mitigation.attributes.actiongroup
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   identity:
     description:
@@ -39,16 +31,16 @@ options:
   mitigations_enabled:
     description:
       - Whether Emergency Mitigation is on for the server. It works only where it is on for the organization as well.
-      - If not set, nothing is changed.
     type: bool
   mitigations_blocked:
     description:
       - Ids that Emergency Mitigation must not apply on the server, as C(MitigationsApplied) shows them.
-      - Ids are compared in any case and kept as Exchange shows them.
+      - Ids are compared in any case and kept as Exchange shows them. An id that nobody knows is blocked with a warning.
+      - A list that is left out or null asks for nothing.
     type: dict
     suboptions:
       add:
-        description: Ids to block in addition to those that are blocked.
+        description: Ids to block in addition to those that are blocked. None may stand under O(mitigations_blocked.remove) too.
         type: list
         elements: str
       remove:
@@ -64,14 +56,13 @@ options:
   data_collection_enabled:
     description:
       - Whether the server sends diagnostic data about mitigations to Microsoft.
-      - If not set, nothing is changed.
     type: bool
-  replication_timeout:
+  internet_web_proxy:
     description:
-      - Seconds to wait after a change until the endpoint shows it without being asked for a certain domain controller.
-      - The change is made in any case. A wait that ends without the new values is a warning.
-    type: int
-    default: 60
+      - The proxy that Exchange, and with it Emergency Mitigation, uses to reach the internet, as scheme, host and port. An empty
+        text removes it.
+      - Windows' own services need the proxy of WinHTTP beside it, see RV(exchange.mitigation.server_info#module:server.proxies).
+    type: str
 seealso:
   - module: exchange.mitigation.organization
   - module: exchange.mitigation.organization_info
@@ -98,6 +89,11 @@ EXAMPLES = r"""
     mitigations_blocked:
       set: []
 
+- name: Servers of the branch go through its proxy and send no diagnostic data
+  exchange.mitigation.server:
+    internet_web_proxy: http://proxy.example.com:8080
+    data_collection_enabled: false
+
 - name: Show what would change, from the controller
   exchange.mitigation.server:
     identity: EX1
@@ -113,103 +109,39 @@ EXAMPLES = r"""
 
 RETURN = r"""
 server:
-  description: The server as Exchange shows it after the task, in check mode as it would be. The keys are those of one server of
-    M(exchange.mitigation.organization_info).
+  description:
+    - The server as Exchange shows it after the task, in check mode as it would be.
+    - The keys are those of a server in RV(exchange.mitigation.organization_info#module:organization.servers). C(domain_controller)
+      is the domain controller that was written to and read from.
   returned: success
   type: dict
-  contains:
-    name:
-      description: Name of the server.
-      type: str
-      returned: success
-      sample: EX1
-    fqdn:
-      description: Full name of the server.
-      type: str
-      returned: success
-      sample: ex1.example.com
-    version:
-      description: The version as Exchange shows it.
-      type: str
-      returned: success
-      sample: Version 15.2 (Build 2562.17)
-    build:
-      description: The build that the version tells.
-      type: str
-      returned: success
-      sample: 15.2.2562.17
-    product:
-      description: V(Exchange2016), V(Exchange2019) or V(ExchangeSE).
-      type: str
-      returned: success
-      sample: ExchangeSE
-    roles:
-      description: The server's roles.
-      type: list
-      elements: str
-      returned: success
-      sample: [Mailbox]
-    edition:
-      description: The edition.
-      type: str
-      returned: success
-      sample: Enterprise
-    site:
-      description: The Active Directory site.
-      type: str
-      returned: success
-      sample: Default-First-Site-Name
-    mitigations_enabled:
-      description: Whether Emergency Mitigation is on for the server.
-      type: bool
-      returned: success
-      sample: true
-    mitigations_blocked:
-      description: Ids that are blocked.
-      type: list
-      elements: str
-      returned: success
-      sample: [M2.1.0]
-    mitigations_applied:
-      description: Ids that Emergency Mitigation says it has applied.
-      type: list
-      elements: str
-      returned: success
-      sample: [PING1]
-    mitigations_applied_time:
-      description: When Emergency Mitigation last wrote, in ISO 8601.
-      type: str
-      returned: success
-      sample: "2026-10-01T08:12:37Z"
-    data_collection_enabled:
-      description: Whether the server sends diagnostic data.
-      type: bool
-      returned: success
-      sample: false
-    internet_web_proxy:
-      description: The proxy that Emergency Mitigation uses.
-      type: str
-      returned: success
-      sample: http://proxy.example.com:8080/
-    domain_controller:
-      description: The domain controller that was written to and read from.
-      type: str
-      returned: success
-      sample: dc1.example.com
-    em_supported:
-      description: Always V(true), because other servers are refused.
-      type: bool
-      returned: success
-      sample: true
+  sample:
+    name: EX1
+    fqdn: ex1.example.com
+    version: Version 15.2 (Build 2562.17)
+    build: 15.2.2562.17
+    product: ExchangeSE
+    roles: [Mailbox]
+    edition: Enterprise
+    site: Default-First-Site-Name
+    mitigations_enabled: true
+    mitigations_blocked: [M2.1.0]
+    mitigations_applied: [PING1]
+    mitigations_applied_time: "2026-10-01T08:12:37Z"
+    data_collection_enabled: false
+    internet_web_proxy: http://proxy.example.com:8080/
+    domain_controller: dc1.example.com
+    em_supported: true
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import SERVER_SETTINGS, plan_settings, read_server, wait_until
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task, call
-from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import SERVER_SETTINGS, plan_settings, read_server
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
+from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS, SETTINGS_OPTIONS
+from ansible_collections.exchange.mitigation.plugins.module_utils._settings import warn_of_unknown, write
 
 SPEC = {
     "argument_spec": dict(
@@ -225,45 +157,47 @@ SPEC = {
             "mutually_exclusive": [["add", "set"], ["remove", "set"]],
         },
         data_collection_enabled={"type": "bool"},
-        replication_timeout={"type": "int", "default": 60},
+        internet_web_proxy={"type": "str"},
+        **SETTINGS_OPTIONS,
         **EXCHANGE_OPTIONS,
     ),
 }
-
-#: Seconds for the domain controller that took the change to show it.
-READ_BACK = 10
 
 
 def run(task: Task) -> Decision:
     """Compare the wanted settings with the present ones; the effect writes only what differs."""
     identity = task.params["identity"] or task.inventory_hostname
     current = read_server(task.exchange, identity)
-    if not current["em_supported"]:
-        shown = f"{current['name']} ({', '.join(current['roles']) or 'no role'}, {current['version']})"
-        raise Refused(f"{shown} has no Emergency Mitigation: it needs the Mailbox role and Exchange 2016 CU22, 2019 CU11 or SE.", reason="em_not_supported")
+    refuse(current)
     plan = plan_settings(SERVER_SETTINGS, task.params, current)
+    warn_of_unknown(task, current, plan.after.get("mitigations_blocked", []))
     if not plan.parameters:
         return Decision(result={"server": current})
+    name = str(current["name"])
 
     def effect() -> dict[str, Any]:
-        name, controller = current["name"], current["domain_controller"]
-        where = {"DomainController": controller} if controller else {}
-        task.exchange.change((call("Set-ExchangeServer", Identity=name, **plan.parameters, **where, Confirm=False),))
-        after, done = wait_until(lambda: read_server(task.exchange, name, controller), plan.done, READ_BACK)
-        if not done:
-            raise ApplyError(
-                f"Set-ExchangeServer reported no error, but {controller} still shows the old settings of {name}.", reason="change_not_visible", server=after
-            )
-        if task.params["replication_timeout"] > 0:
-            seen = wait_until(lambda: read_server(task.exchange, name), plan.done, task.params["replication_timeout"])[1]
-            if not seen:
-                task.warn(
-                    f"{name} was changed on {controller}, but the endpoint still answers with the old settings after "
-                    f"{task.params['replication_timeout']} seconds: Active Directory replicates later."
-                )
-        return {"server": after}
+        return write(task, "server", current, plan, "Set-ExchangeServer", {"Identity": name}, lambda controller: read_server(task.exchange, name, controller))
 
     return Decision(result={"server": {**current, **plan.after}}, changed=True, diff=plan.diff, effect=effect)
+
+
+def refuse(server: dict[str, Any]) -> None:
+    """Raise Refused for a server that has no Emergency Mitigation, or that the answering server cannot set it for."""
+    name, version = server["name"], server["version"]
+    if "Edge" in server["roles"]:
+        raise Refused(f"{name} is an Edge Transport server; Emergency Mitigation exists on Mailbox servers only", "edge_server")
+    if server["product"] == "older":
+        raise Refused(f"{name} runs {version}; Exchange 2016, 2019 or SE is needed", "unsupported_product")
+    if not server["em_supported"]:
+        raise Refused(
+            f"{name} ({', '.join(server['roles']) or 'no role'}, {version}) has no Emergency Mitigation: it came with Exchange 2016 CU22, 2019 CU11 and SE",
+            "em_not_supported",
+        )
+    if server["mitigations_enabled"] is None:
+        raise Refused(
+            f"The Exchange server that answered is older than Emergency Mitigation and cannot set it for {name}. Set exchange_host to {server['fqdn']}.",
+            "em_not_supported",
+        )
 
 
 def main() -> None:

@@ -11,11 +11,15 @@ module: server_info
 short_description: Show the state of Emergency Mitigation on an Exchange server
 version_added: 0.1.0
 description:
-  - Reads product and build, the Emergency Mitigation (EM) service, URL Rewrite, the rewrite rules in force on the Exchange
-    paths and a verdict on every mitigation that this collection knows.
+  - Reads product and build, the Emergency Mitigation (EM) service, what mitigations need of Windows, the proxies, the rewrite rules
+    in force on the Exchange paths and a verdict on every mitigation that this collection knows. RV(server.findings) says what of
+    it deserves attention.
   - The rules are understood on the controller, from the bytes of the server's IIS configuration files, and recognised by what
     they do, whoever made them and whatever they are called.
-  - An unchanged server costs one PowerShell session with two pipelines.
+  - A server costs one PowerShell session with two pipelines and at most 12 HTTP requests where the organization is handed over.
+    O(gather=reachability) costs two pipelines more.
+  - Refused are Edge servers, Exchange 2013 and older, machines with the management tools alone and machines without Exchange.
+    Builds from before EM are read; what EM keeps is null or empty there.
 options:
   organization:
     description:
@@ -40,6 +44,20 @@ options:
       - Name of the IIS site that publishes Exchange, where it was renamed.
     type: str
     default: Default Web Site
+  gather:
+    description:
+      - What else to find out.
+      - V(reachability) lets the server itself try the way to O(feed_url), through its own C(InternetWebProxy) where it has one.
+        It needs full language mode for the test of the port, which is unknown otherwise, and can take half a minute where packets are dropped.
+    type: list
+    elements: str
+    choices: [reachability]
+    default: []
+  feed_url:
+    description:
+      - The address that V(reachability) tries.
+    type: str
+    default: https://officeclient.microsoft.com/GetExchangeMitigations
 extends_documentation_fragment:
   - exchange.mitigation.host
   - exchange.mitigation.exchange
@@ -83,6 +101,16 @@ EXAMPLES = r"""
     organization: "{{ organization.organization }}"
     feed: "{{ local.feed }}"
 
+- name: Find out whether servers reach the feed by themselves
+  exchange.mitigation.server_info:
+    organization: "{{ organization.organization }}"
+    gather: [reachability]
+  register: network
+
+- name: Show what deserves attention
+  ansible.builtin.debug:
+    msg: "{{ network.server.findings | map(attribute='text') | list }}"
+
 - name: Look at a server whose Exchange site has another name
   exchange.mitigation.server_info:
     site: Mail
@@ -96,15 +124,15 @@ server:
   type: dict
   contains:
     name:
-      description: Name that Windows gives itself.
+      description: Name that Windows gives itself (Win32_OperatingSystem, C(CSName)).
       type: str
       sample: EX1
     fqdn:
-      description: FQDN in the organization, null where the organization does not list the server.
+      description: FQDN in the organization, null where the organization does not list the server (Get-ExchangeServer, C(Fqdn)).
       type: str
       sample: ex1.contoso.com
     product:
-      description: V(Exchange2016), V(Exchange2019), V(ExchangeSE) or V(unknown).
+      description: V(Exchange2016), V(Exchange2019), V(ExchangeSE) or V(unknown) (from RV(server.build)).
       type: str
       sample: Exchange2019
     build:
@@ -116,7 +144,7 @@ server:
       type: str
       sample: CU15 Jun26SU
     os:
-      description: Caption, version, build, language (LCID) and time of the last start of Windows.
+      description: Caption, version, build, language (LCID) and time of the last start of Windows (Win32_OperatingSystem).
       type: dict
       sample:
         caption: Microsoft Windows Server 2022 Standard
@@ -125,7 +153,7 @@ server:
         language: 1033
         last_boot: "2026-11-01T04:12:09+00:00"
     exchange_path:
-      description: Folder in which Exchange is installed.
+      description: Folder in which Exchange is installed (registry, C(MsiInstallPath), else the environment variable C(ExchangeInstallPath)).
       type: str
       sample: C:\Program Files\Microsoft\Exchange Server\V15\
     em:
@@ -133,41 +161,51 @@ server:
       type: dict
       contains:
         supported:
-          description: Whether this build has the EM service.
+          description: Whether this build has the EM service (from RV(server.build), else from C(AdminDisplayVersion)).
           type: bool
           sample: true
         state:
           description:
-            - The effective state. V(Enabled), V(Disabled on org level), V(Disabled on server level), V(Disabled) for both, or
-              V(Failed to query config).
+            - The effective state in the words of Microsoft's HealthChecker, from both switches below. V(Enabled), V(Disabled on org level),
+              V(Disabled on server level), V(Disabled) for both, or V(Failed to query config) where one is not known.
           type: str
           sample: Enabled
         organization_enabled:
-          description: MitigationsEnabled of the organization.
+          description: MitigationsEnabled of the organization (Get-OrganizationConfig).
           type: bool
           sample: true
         server_enabled:
-          description: MitigationsEnabled of the server.
+          description: MitigationsEnabled of the server (Get-ExchangeServer).
           type: bool
           sample: true
         service:
-          description: State and start mode of the service MSExchangeMitigation, null where there is none.
+          description: State and start mode of the service MSExchangeMitigation, null where there is none (Win32_Service).
           type: dict
           sample: {"name": "MSExchangeMitigation", "state": "Running", "start_mode": "Auto"}
         applied:
-          description: MitigationsApplied, written by EM alone.
+          description: MitigationsApplied, written by EM alone (Get-ExchangeServer).
           type: list
           elements: str
           sample: ["PING1"]
         applied_time:
-          description: MitigationsAppliedTime, the last time EM wrote, null if never.
+          description:
+            - The last time that EM wrote what it had applied, which is its last success; null if never and on builds that do not
+              keep it (Get-ExchangeServer, C(MitigationsAppliedTime)).
           type: str
-          sample: "2026-11-24T03:00:12+00:00"
+          sample: "2026-11-24T03:00:12Z"
+        last_success_hours:
+          description: Full hours since RV(server.em.applied_time), by the controller's clock, null without one. EM works every hour.
+          type: int
+          sample: 0
         blocked:
-          description: MitigationsBlocked.
+          description: MitigationsBlocked (Get-ExchangeServer).
           type: list
           elements: str
           sample: []
+        data_collection_enabled:
+          description: Whether the server sends diagnostic data (Get-ExchangeServer, C(DataCollectionEnabled)).
+          type: bool
+          sample: false
         can_read_newer_feeds:
           description:
             - Whether EM of this build can use files released from July 2026 on, null where the build is unknown.
@@ -183,11 +221,11 @@ server:
           type: bool
           sample: true
         version:
-          description: Version in the registry.
+          description: Version in the registry (registry, IIS Extensions, C(Version)).
           type: str
           sample: 7.2.1993
         dll_version:
-          description: Version of rewrite.dll, null without the file.
+          description: Version of rewrite.dll, null without the file (version resource of the file).
           type: str
           sample: 7.2.1993.2351
         module_loaded:
@@ -198,8 +236,105 @@ server:
           description: Whether applicationHost.config declares the rewrite sections, null where the file cannot be understood.
           type: bool
           sample: true
+    ucrt:
+      description: The Universal C Runtime, which URL Rewrite 2.1 needs.
+      type: dict
+      contains:
+        update_needed:
+          description: Whether this Windows (2012, 2012 R2) needs KB2999226 for it (version of Windows).
+          type: bool
+          sample: false
+        installed:
+          description: Whether ucrtbase.dll is in System32, null where that could not be read.
+          type: bool
+          sample: true
+    pending_reboot:
+      description:
+        - Why Windows waits for a restart, empty for not at all, null where that could not be read. V(component_servicing), V(windows_update),
+          V(file_rename) and V(update_exe) (registry keys that HealthChecker and SetupAssist read too).
+      type: list
+      elements: str
+      sample: []
+    proxies:
+      description: The proxies of the server. EM needs the first, Windows the second, so they should be the same.
+      type: dict
+      contains:
+        internet_web_proxy:
+          description: The proxy that Exchange uses (Get-ExchangeServer, C(InternetWebProxy)).
+          type: str
+          sample: http://proxy.example.com:8080/
+        winhttp:
+          description: The proxy of WinHTTP (registry, C(WinHttpSettings)). C(state) is V(direct), V(proxy) or V(unknown).
+          type: dict
+          sample: {"state": "proxy", "proxy": "proxy.example.com:8080", "bypass": "*.example.com"}
+        agree:
+          description: Whether both are the same place or both are none, null where one is not known.
+          type: bool
+          sample: true
+    reachability:
+      description: The way from the server to O(feed_url), null unless O(gather=reachability).
+      type: dict
+      contains:
+        state:
+          description: V(reachable), V(unreachable) or V(unknown).
+          type: str
+          sample: reachable
+        url:
+          description: The address that was tried.
+          type: str
+          sample: https://officeclient.microsoft.com/GetExchangeMitigations
+        via:
+          description: The proxy that was used, null for none (Get-ExchangeServer, C(InternetWebProxy)). Names and port are then those of the proxy.
+          type: str
+          sample: null
+        dns:
+          description: V(ok), V(failed) or V(unknown) (Resolve-DnsName).
+          type: str
+          sample: ok
+        addresses:
+          description: The addresses found (Resolve-DnsName).
+          type: list
+          elements: str
+          sample: ["203.0.113.10"]
+        tcp:
+          description: V(ok), V(failed) or V(unknown) (Test-NetConnection, C(TcpTestSucceeded)).
+          type: str
+          sample: ok
+        tls:
+          description:
+            - V(ok) where an answer came through TLS (Invoke-WebRequest). V(failed) only where Windows says in English that it does not trust
+              the certificate, because the error has no type of its own; else V(unknown).
+          type: str
+          sample: ok
+        http:
+          description: V(ok), V(failed) for an answer from 400 on, or V(unknown) (Invoke-WebRequest).
+          type: str
+          sample: ok
+        status:
+          description: Status of the answer (Invoke-WebRequest), null without one.
+          type: int
+          sample: 200
+        message:
+          description: What Windows said, in its own language, null where all went well.
+          type: str
+          sample: null
+    findings:
+      description: What deserves attention, empty where nothing does.
+      type: list
+      elements: dict
+      contains:
+        code:
+          description:
+            - V(mitigation_missing), V(em_unavailable), V(em_disabled), V(em_service_not_running), V(em_silent), V(em_cannot_read_newer_feeds),
+              V(url_rewrite_missing), V(ucrt_missing), V(reboot_pending), V(proxies_differ) or V(feed_unreachable).
+          type: str
+          sample: em_cannot_read_newer_feeds
+        text:
+          description: The same as a sentence.
+          type: str
+          sample: Windows waits for a restart (file_rename); Exchange setup and Windows Installer may refuse until then.
     rewrite_rules:
-      description: Rewrite rules in force on the Exchange paths, whoever made them.
+      description: Rewrite rules in force on the Exchange paths, whoever made them (applicationHost.config and the web.config files).
       type: list
       elements: dict
       sample:
@@ -303,6 +438,10 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._feed_handle i
 from ansible_collections.exchange.mitigation.plugins.module_utils._local import LocalDocument
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS, HOST_OPTIONS
+from ansible_collections.exchange.mitigation.plugins.module_utils._surroundings import reach, statements
+
+#: Where servers fetch the feed themselves.
+DEFAULT_SOURCE = "https://officeclient.microsoft.com/GetExchangeMitigations"
 
 SPEC = dict(
     argument_spec=dict(
@@ -310,6 +449,8 @@ SPEC = dict(
         feed=dict(type="dict"),
         identity=dict(type="str"),
         site=dict(type="str", default="Default Web Site"),
+        gather=dict(type="list", elements="str", choices=["reachability"], default=[]),
+        feed_url=dict(type="str", default=DEFAULT_SOURCE),
         **EXCHANGE_OPTIONS,
         **HOST_OPTIONS,
     ),
@@ -320,7 +461,12 @@ def run(task: Task) -> Decision:
     """Read the server; nothing is ever changed."""
     document = load_feed(task.params["feed"]) if task.params["feed"] else None
     local = document.definitions if isinstance(document, LocalDocument) else ()
-    return Decision({"server": server_facts(survey(task, local), local)})
+    found = survey(task, local, beside=statements)
+    way = None
+    if "reachability" in task.params["gather"]:
+        task.progress(f"trying the way to {task.params['feed_url']}")
+        way = reach(task.host, task.params["feed_url"], (found.entry or {}).get("internet_web_proxy"))
+    return Decision({"server": server_facts(found, task.now(), way, local)})
 
 
 def main() -> None:

@@ -61,6 +61,21 @@ def _trust(connection: Any) -> tuple[Any, bool]:
     return connection_option(connection, "ca_cert"), connection_option(connection, "cert_validation") != "ignore"
 
 
+def _timeouts(connection: Any) -> dict[str, int]:
+    """Return the time limits of a winrm or psrp connection, in seconds, under the names of pypsrp's WSMan; those that are not set are left out."""
+    if connection.transport == "psrp":
+        found = {name: connection_option(connection, name) for name in ("connection_timeout", "read_timeout", "operation_timeout")}
+    elif connection.transport == "winrm":
+        both = connection_option(connection, "connection_timeout")
+        found = {
+            "read_timeout": _extra(connection, "read_timeout_sec") or (both and both + 10),
+            "operation_timeout": _extra(connection, "operation_timeout_sec") or both,
+        }
+    else:
+        found = {}
+    return {name: int(value) for name, value in found.items() if value}
+
+
 def host_session(connection: Any, params: Mapping[str, Any]) -> PsrpSession:
     """Return a session to the Windows endpoint of the task's own connection, not yet opened."""
     kind = connection.transport
@@ -125,6 +140,7 @@ def exchange_arguments(connection: Any, params: Mapping[str, Any]) -> dict[str, 
         # The name that Exchange's alternate service account has; a server's own account answers to it as well.
         "negotiate_service": "HTTP",
         "cert_validation": (str(ca_path) if ca_path else True) if validate else False,
+        **_timeouts(connection),
     }
     if auth in ("basic", "ntlm") and (not arguments["username"] or arguments["password"] is None):
         raise InvalidInput(

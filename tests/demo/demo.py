@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo: a fleet of three simulated Exchange servers, from the first look to mitigated and back, with the shipped playbooks.
+"""The demo: a fleet of three simulated Exchange servers, from the first look to prepared, mitigated and back, with the shipped playbooks.
 
 Every step says what it expects; anything else ends the demo with exit code 1. The lab is stopped in any case.
 """
@@ -44,7 +44,9 @@ class Demo:
         self.kept = kept
         self.done: list[str] = []
         self.step = 0
-        self.fresh: dict[str, dict[str, str]] = {}
+        #: the files that a step must leave as they are: of the fresh fleet, after ``prepare`` of the prepared one
+        self.before: dict[str, dict[str, str]] = {}
+        self.installed: list[str] = []
         self.run_id = ""
 
     def run(self) -> None:
@@ -52,6 +54,7 @@ class Demo:
         self.arrange()
         self.drift_of_a_fresh_fleet()
         self.attack_before()
+        self.prepare()
         self.check_mode()
         self.roll_out()
         self.attack_after()
@@ -67,7 +70,7 @@ class Demo:
         play = self.stage.module("EX1", "organization", "mitigations_enabled=false")
         expect(play.code == 0, f"the organisation could not be switched: {_tail(play)}")
         self.stage.wish(HOSTS, EVERYWHERE)
-        self.fresh = {host: self.stage.files(host) for host in self.stage.hosts}
+        self.before = {host: self.stage.files(host) for host in self.stage.hosts}
         self.say("Somebody has switched EM off for the whole organisation. Wanted, beside the inventory:")
         self.say("  EM on for the organisation, off on EX2; PING1 blocked on EX1; everything the feed publishes in force where a build needs it")
 
@@ -99,6 +102,24 @@ class Demo:
         expect(page is not None and POLICY not in page[1].get("content-security-policy", ""), "OWA has the header before anything was applied")
         self.say("GET /owa/: 200, no policy against script in attributes")
 
+    def prepare(self) -> None:
+        """EX3 gets URL Rewrite; what the installer changes there is all that changes."""
+        self.title("What mitigations need (exchange.mitigation.prepare)")
+        play = self.stage.playbook("prepare")
+        self.lines(play)
+        expect(play.code == 0, f"prepare ended with {play.code}: {_tail(play)}")
+        changed = {host: counts["changed"] for host, counts in play.recap.items()}
+        expect(changed == {"EX1": 0, "EX2": 0, "EX3": 1}, f"prepare was to change EX3 alone: {changed}")
+        now = self.stage.files("EX3")
+        self.installed = sorted(path for path in now.keys() | self.before["EX3"].keys() if now.get(path) != self.before["EX3"].get(path))
+        names = [pathlib.PurePath(path).name for path in self.installed]
+        expect(sorted(names) == ["applicationHost.config", "rewrite.dll"], f"the installer was to change rewrite.dll and applicationHost.config: {names}")
+        self.say(f"changed on EX3 by the installer: {' and '.join(names)}; nothing of it is left in the temporary folders")
+        for host in ("EX1", "EX2"):
+            expect(self.stage.files(host) == self.before[host], f"prepare changed files of {host}")
+        self.before["EX3"] = now
+        self.note("EX3 prepared: URL Rewrite installed, package signature proven, nothing else changed")
+
     def check_mode(self) -> None:
         """Check mode shows the changes and makes none."""
         self.title("What a roll-out would do (exchange.mitigation.mitigate --check)")
@@ -110,26 +131,23 @@ class Demo:
         self.note("check mode: 0 writes")
 
     def roll_out(self) -> None:
-        """EX1 and EX2 are mitigated, EX3 refuses by name and keeps its files."""
+        """All three are mitigated."""
         self.title("The roll-out (exchange.mitigation.mitigate)")
         play = self.stage.playbook("mitigate")
         self.run_id = play.run_id
         self.lines(play)
-        recap = play.recap
-        expect(play.code == 2, f"the roll-out ended with {play.code}, expected 2 because EX3 has to refuse: {_tail(play)}")
-        expect(recap["EX3"]["failed"] == 1 and "URL Rewrite" in play.output, f"EX3 did not refuse for want of URL Rewrite: {_tail(play)}")
-        for host in ("EX1", "EX2"):
-            expect(recap[host]["failed"] == 0 and recap[host]["changed"] > 0, f"{host} was not changed: {recap[host]}")
-            expect(self.stage.files(host) != self.fresh[host], f"no file of {host} was changed")
-        expect(self.stage.files("EX3") == self.fresh["EX3"], "EX3 refused, but its files have changed")
-        self.note("EX1 and EX2 mitigated; EX3 refused by name (no URL Rewrite) and kept its files")
+        expect(play.code == 0, f"the roll-out ended with {play.code}: {_tail(play)}")
+        for host, counts in play.recap.items():
+            expect(counts["failed"] == 0 and counts["changed"] > 0, f"{host} was not changed: {counts}")
+            expect(self.stage.files(host) != self.before[host], f"no file of {host} was changed")
+        self.note("EX1, EX2 and EX3 mitigated, 0 failed")
 
     def attack_after(self) -> None:
         """The request is aborted, OWA has the header, the calendar still answers."""
         self.title("The same requests again")
         expect(self.stage.get("EX1", ATTACK) is None, "the attack request is still answered")
         self.say("GET /autodiscover/autodiscover.json?...Powershell: connection aborted")
-        for host in ("EX1", "EX2"):
+        for host in self.stage.hosts:
             page = self.stage.get(host, "/owa/")
             expect(page is not None and page[0] == 200, f"/owa/ on {host} does not answer 200: {page}")
             policy = page[1].get("content-security-policy", "") if page else ""
@@ -149,23 +167,24 @@ class Demo:
         self.note("second run: 0 changed")
 
     def drift_of_the_mitigated_fleet(self) -> None:
-        """Only EX3 still differs."""
+        """Nothing differs any more."""
         report = self.drift("mitigated", "What differs now")
-        left = {item["server"] for item in report["drift"]["items"]}
-        expect(left == {"EX3"}, f"after the roll-out differences are left on {sorted(map(str, left))}: {report['drift']['items']}")
-        self.note("what differs now: EX3 alone")
+        expect(report["drift"]["count"] == 0, f"after the roll-out differences are left: {report['drift']['items']}")
+        self.note("what differs now: nothing")
 
     def roll_back(self) -> None:
-        """Every file is back, byte for byte."""
+        """Every file is back, byte for byte, but for what the installer of URL Rewrite changed."""
         self.title("The way back (exchange.mitigation.rollback)")
-        play = self.stage.playbook("rollback", "--limit", "EX1,EX2", "-e", f"exchange_mitigation_run_id={self.run_id}")
+        play = self.stage.playbook("rollback", "-e", f"exchange_mitigation_run_id={self.run_id}")
         self.lines(play)
         expect(play.code == 0, f"the rollback ended with {play.code}: {_tail(play)}")
         self.unchanged("the way back")
         expect(self.stage.get("EX1", ATTACK) is not None, "the attack request is still aborted after the way back")
-        number = sum(len(files) for files in self.fresh.values())
+        number = sum(len(files) for files in self.before.values())
+        names = " and ".join(pathlib.PurePath(path).name for path in self.installed)
         self.say(f"SHA-256 of all {number} files of the three servers: as before the roll-out")
-        self.note(f"rolled back; all {number} files byte-identical; the ids stay blocked, so that EM does not bring them back")
+        self.say(f"as in the fresh fleet, but for {names} on EX3: URL Rewrite stays installed")
+        self.note(f"rolled back; all {number} files byte-identical to before the roll-out; the ids stay blocked, so that EM does not bring them back")
 
     # -- helpers
 
@@ -184,8 +203,8 @@ class Demo:
         return report
 
     def unchanged(self, after: str) -> None:
-        """Compare every file of every server with the fresh fleet."""
-        for host, before in self.fresh.items():
+        """Compare every file of every server with what it was before."""
+        for host, before in self.before.items():
             now = self.stage.files(host)
             other = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
             expect(not other, f"after {after} these files of {host} are not as they were: {', '.join(other[:5])}")

@@ -56,7 +56,7 @@ def get_win_event(inv: Invocation) -> Iterator[Any]:
     query = _SYSTEM.fullmatch(str(inv.get("FilterXPath")))
     if query is None:
         raise LabRefusal(f"the lab does not evaluate the XPath {inv.get('FilterXPath')!r}")
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = inv.machine.now()
     rows = [row for row in inv.machine.events.rows() if row["log"].lower() == logs[0].lower() and _condition(query["body"], row, now)]
     rows.sort(key=lambda row: int(row["record"]), reverse=not inv.get("Oldest"))
     chosen = rows[: inv.get("MaxEvents")] if inv.get("MaxEvents") else rows

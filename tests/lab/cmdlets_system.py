@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +27,7 @@ def _operating_system(machine: Any) -> list[dict[str, Any]]:
     return [{
         "Caption": system.caption, "CSName": machine.name, "Version": system.version, "BuildNumber": system.build,
         "ProductType": U32(system.product_type), "OSLanguage": U32(system.language), "LastBootUpTime": system.booted(),
-        "LocalDateTime": datetime.datetime.now(datetime.timezone.utc), "OSArchitecture": "64-bit", "SystemDrive": "C:",
+        "LocalDateTime": machine.now(), "OSArchitecture": "64-bit", "SystemDrive": "C:",
         "WindowsDirectory": "C:\\Windows", "SystemDirectory": "C:\\Windows\\system32", "Status": "OK", "Name": f"{system.caption}|C:\\Windows",
     }]  # fmt: skip
 

@@ -10,6 +10,7 @@ body apart cost 40 ms each (WINRM.md A).
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -17,14 +18,14 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from lab import auth, soap
+from lab import auth, damage, soap
 from lab.kernel import LabRefusal
 from lab.pipeline import refuse
 from lab.shells import Trace
 
 if TYPE_CHECKING:
+    from lab.faults import Fault
     from lab.httpd import Listener
-
 
 class Dropped(Exception):
     """The connection ends here without an answer."""
@@ -85,7 +86,10 @@ class Handler(BaseHTTPRequestHandler):
             elif path == "/powershell":
                 if self._closed_to_exchange():
                     return
-                self._wsman(body, "exchange")
+                if getattr(listener.machine, "publishes_exchange", True):
+                    self._wsman(body, "exchange")
+                else:
+                    self._answer(404, b"", {})  # only the Mailbox role publishes it
             else:
                 self._web()
         except Dropped:
@@ -152,8 +156,16 @@ class Handler(BaseHTTPRequestHandler):
         if "reboot" in due:
             wire.reboot(machine, float(due["reboot"].options.get("seconds", 0)), spare=self.connection)
             raise Dropped
+        if "refuse" in due:
+            wire.close_ports(machine, spare=self.connection)
+            raise Dropped
+        if "reset" in due:
+            listener.abrupt(self.connection)
+            raise Dropped
         if "drop-before" in due:
             raise Dropped
+        if "stall-before" in due:
+            self._stall(due["stall-before"])
         if "http-401" in due:
             self.logon.forget()
             self._unauthorized(self.logon.challenge(), True)
@@ -167,17 +179,30 @@ class Handler(BaseHTTPRequestHandler):
         except soap.Fault as fault:
             status = 500
             answer = soap.fault(request.message_id, fault.code, fault.message, str(getattr(machine, "fqdn", machine.name)), fault.provider)
-        if "drop-after" in due:
+        if "drop-after" in due or "stall-after" in due:
             for pipeline in self.trace.started:
                 if pipeline.thread is not None:
                     pipeline.thread.join(60)
+            if "stall-after" in due:
+                self._stall(due["stall-after"])
             raise Dropped
         if "wrong-relates-to" in due:
             answer = answer.replace(request.message_id.encode(), b"uuid:00000000-0000-0000-0000-000000000000")
+        for name, change in damage.KINDS.items():
+            if name in due:
+                answer = change(answer)
         headers = {"Content-Type": "application/soap+xml;charset=UTF-8"}
         if encrypted:
             headers["Content-Type"], answer = self.logon.seal(answer, spaced=endpoint == "exchange")
         self._answer(status, answer, headers, cut="truncate" in due)
+
+    def _stall(self, fault: Fault) -> None:
+        """Wait until the client gives up, which is when it closes the connection."""
+        then = fault.options.get("then")
+        if callable(then):
+            then()
+        select.select([self.connection], [], [], float(fault.options.get("seconds", 60)))
+        raise Dropped
 
     def _web(self) -> None:
         """Let the machine's IIS answer."""

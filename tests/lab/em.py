@@ -145,7 +145,7 @@ class EmergencyMitigation:
             if enabled is not True or settings["MitigationsEnabled"] is not True:
                 return None
             applied = [done for config in published.configs if (done := self._apply(config.id, build, settings["MitigationsBlocked"] or [])) is not None]
-            now = datetime.datetime.now(datetime.timezone.utc)
+            now = machine.now()
             organization.change(machine.name, {"MitigationsApplied": applied or None, "MitigationsAppliedTime": now}, controller)
             return applied
 

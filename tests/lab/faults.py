@@ -18,15 +18,23 @@ from lab.kernel import LabRefusal
 #: name -> (kind, one line). Kind "message" happens once at message k (default 1), "state" holds from message k on (default at once).
 KNOWN: dict[str, tuple[str, str]] = {
     "drop-before": ("message", "close the connection at message k without doing what it asks"),
+    "reset": ("message", "reset the connection at message k without doing what it asks"),
+    "refuse": ("message", "drop the connection at message k without doing what it asks; from then on connections are refused"),
     "drop-after": ("message", "do what message k asks (a pipeline to its end), then close the connection without an answer"),
     "http-401": ("message", "answer message k with 401, as if the logon had expired"),
     "http-500": ("message", "answer message k with HTTP 500 and a WS-Management fault; option code (default 2150858752)"),
     "truncate": ("message", "do what message k asks, then send half of the answer and close the connection"),
+    "cut-envelope": ("message", "do what message k asks, then send a complete answer whose envelope ends in the middle"),
+    "corrupt": ("message", "do what message k asks, then damage the middle of the answer's envelope"),
+    "fragment-order": ("message", "do what message k asks, then send its first two fragments in the wrong order, or a single one as if it were the second"),
+    "stall-before": ("message", "at message k say nothing and do nothing until the client gives up; options seconds (default 60), then (a function to call)"),
+    "stall-after": ("message", "do what message k asks, then say nothing until the client gives up; options as for stall-before"),
     "wrong-relates-to": ("message", "answer message k with the RelatesTo of another request"),
     "reboot": ("message", "at message k the server restarts: all its shells and connections are gone; option seconds: unreachable that long"),
     "slow": ("state", "answer every message from k on late; option seconds (default 1)"),
     "quota": ("state", "answer every Create from message k on as if the user had 30 shells"),
     "session-budget": ("state", "answer every Create at the Exchange endpoint from message k on as if the user had 18 sessions"),
+    "clock-skew": ("state", "the clock of the server is wrong; option hours (default 5), below 0 where it is slow"),
     "locked-file": ("state", "files cannot be replaced or written: sharing violation; option path limits it to one file"),
     "disk-full": ("state", "no file can grow: the disk is full"),
     "replace-1175": ("state", "replacing a file fails and leaves it as it is: it could not be removed"),
@@ -50,6 +58,8 @@ class Fault:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     seen: int = 0
     fired: int = 0
+    #: The WS-Management action of the message at which it last happened.
+    hit: str = ""
 
     @property
     def kind(self) -> str:
@@ -112,6 +122,7 @@ class Faults:
                 fault.seen += 1
                 if fault.kind == "message" and fault.seen == (fault.at or 1):
                     fault.fired += 1
+                    fault.hit = action
                     due.append(fault)
                 elif fault.kind == "state" and fault.seen >= (fault.at or 0):
                     due.append(fault)

@@ -25,13 +25,15 @@ FILE_SDDL = "O:BAG:SYD:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)(A;ID;0x1200a9;;;BU)"
 FOLDER_SDDL = "O:BAG:SYD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIID;0x1200a9;;;BU)"
 
 _ILLEGAL = re.compile(r'[<>:"|?*\x00-\x1f]')
+#: The length that a path cannot have unless LongPathsEnabled is set, which nobody has done here.
+MAX_PATH = 260
 _VARIABLE = re.compile(r"%([^%\\]+)%")
 
 
 class FileProblem(Exception):
     """A refused file operation.
 
-    ``kind``: not-found, folder-not-found, drive-not-found, denied, sharing, exists, disk-full, illegal-path, not-a-file,
+    ``kind``: not-found, folder-not-found, drive-not-found, denied, sharing, exists, disk-full, illegal-path, too-long, not-a-file,
     not-empty, replace-1175, replace-1176, replace-1177.
     """
 
@@ -44,6 +46,8 @@ class FileProblem(Exception):
         "exists": "Cannot create a file when that file already exists.",
         "disk-full": "There is not enough space on the disk.",
         "illegal-path": "The path is not of a legal form.",
+        "too-long": "The specified path, file name, or both are too long. The fully qualified file name must be less than 260 characters, "
+        "and the directory name must be less than 248 characters.",
         "not-a-file": "Access to the path '{0}' is denied.",
         "not-empty": "The directory is not empty.",
         "replace-1175": "Unable to remove the file to be replaced.",
@@ -347,6 +351,8 @@ class Files:
         """Refuse what Windows refuses to open for writing; tell whether the file would be a new one."""
         where = self.host_path(path)
         full = self.path(path)
+        if len(full) >= MAX_PATH:
+            raise FileProblem("too-long", full)
         if where.is_dir() or self.read_only(path):
             raise FileProblem("denied", full)
         if not where.parent.is_dir():

@@ -58,6 +58,7 @@ class Listener(ThreadingHTTPServer):
             if getattr(machine, "cbt", "strict") == "strict":
                 self.bindings = auth.bindings_of(certificate)
         self._open: set[socket.socket] = set()
+        self._abrupt: set[socket.socket] = set()
         self._guard = threading.Lock()
         super().__init__((str(getattr(machine, "address", None) or "127.0.0.1"), port), Handler)
 
@@ -89,7 +90,23 @@ class Listener(ThreadingHTTPServer):
         """Close one connection."""
         with self._guard:
             self._open.discard(request)
-        super().shutdown_request(request)
+            abrupt = request in self._abrupt
+            self._abrupt.discard(request)
+        if abrupt:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
+    def abrupt(self, request: Any) -> None:
+        """Note that a connection is to end with a reset alone, without the orderly end before it."""
+        with self._guard:
+            self._abrupt.add(request)
+
+    def listen_again(self) -> None:
+        """Listen anew on the same port."""
+        self.socket = socket.socket(self.address_family, self.socket_type)
+        self.server_bind()
+        self.server_activate()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that break are part of the trade; anything else is a fault of the lab that tests must see."""
@@ -218,6 +235,21 @@ class Server:
         restart = getattr(machine, "reboot", None)
         if callable(restart):
             restart()
+
+    def close_ports(self, machine: Any, spare: Any = None) -> None:
+        """Stop listening on the ports of a machine: its connections end, and new ones are refused."""
+        for listener in self._listeners:
+            if listener.machine is machine and listener.socket.fileno() >= 0:
+                self._selector.unregister(listener.socket)
+                listener.socket.close()
+                listener.drop_all(spare)
+
+    def open_ports(self, machine: Any) -> None:
+        """Listen again where the ports of a machine were closed."""
+        for listener in self._listeners:
+            if listener.machine is machine and listener.socket.fileno() < 0:
+                listener.listen_again()
+                self._selector.register(listener.socket, selectors.EVENT_READ, listener)
 
     def unreachable(self, machine: Any) -> bool:
         """Tell whether a machine is still restarting."""

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import pathlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from lab.files import Files
@@ -48,8 +49,9 @@ class OperatingSystem:
 class Events:
     """The event log: rows {log, provider, id, level, time, message, record}, oldest first."""
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, sidecar: Sidecar, clock: Callable[[], datetime.datetime] | None = None) -> None:
         self._sidecar = sidecar
+        self._clock = clock or (lambda: datetime.datetime.now(datetime.timezone.utc))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all events."""
@@ -60,7 +62,7 @@ class Events:
     ) -> None:
         """Append an event; ``time`` is aware and defaults to now."""
         rows = self._sidecar.rows("events")
-        when = time or datetime.datetime.now(datetime.timezone.utc)
+        when = time or self._clock()
         rows.append({
             "log": log, "provider": provider, "id": number, "level": level, "time": when.isoformat(), "message": message,
             "record": len(rows) + 1,
@@ -87,7 +89,7 @@ class Machine:
         self.services = Services(self.sidecar)
         self.iis = Iis(self)
         self.pools = Pools(self.sidecar, self.iis.pools)
-        self.events = Events(self.sidecar)
+        self.events = Events(self.sidecar, self.now)
         self.services.started.append(lambda name: self.pools.restart() if name in ("W3SVC", "WAS") else None)
         #: user -> password, set by whoever makes the fleet
         self.users: dict[str, str] = {}
@@ -105,6 +107,11 @@ class Machine:
             section.update(changes)
             self.sidecar.save()
         return section
+
+    @property
+    def publishes_exchange(self) -> bool:
+        """Whether IIS publishes Exchange's cmdlets: the Mailbox role does, nothing else."""
+        return bool(self.registry.exists("HKLM:\\SOFTWARE\\Microsoft\\ExchangeServer\\v15\\MailboxRole"))
 
     @property
     def name(self) -> str:
@@ -163,10 +170,16 @@ class Machine:
         active = getattr(faults, "active", None)
         return active(name, self) if active is not None else None
 
+    def now(self) -> datetime.datetime:
+        """What the server's clock shows, UTC."""
+        skewed = self.fault("clock-skew")
+        hours = float(getattr(skewed, "options", {}).get("hours", 5)) if skewed else 0.0
+        return datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=hours)
+
     def reboot(self) -> None:
         """Start Windows anew: services by start mode, pools by autoStart, a newer LastBootUpTime, no pending reboot."""
         with self.lock, self.sidecar.hold():
-            self.set_os(dataclasses.replace(self.os, last_boot=datetime.datetime.now(datetime.timezone.utc).isoformat()))
+            self.set_os(dataclasses.replace(self.os, last_boot=self.now().isoformat()))
             self.registry.delete("HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending")
             self.registry.delete("HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update\\RebootRequired")
             self.registry.delete_value("HKLM:\\SYSTEM\\CurrentControlSet\\Control\\Session Manager", "PendingFileRenameOperations")

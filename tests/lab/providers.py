@@ -32,6 +32,7 @@ _EXCEPTIONS = {
     "folder-not-found": "System.IO.DirectoryNotFoundException",
     "denied": ACCESS_EXCEPTION,
     "not-a-file": ACCESS_EXCEPTION,
+    "too-long": "System.IO.PathTooLongException",
     "illegal-path": "System.ArgumentException",
 }
 

@@ -89,6 +89,13 @@ FAULTS: dict[int, FaultText] = {
         "issue threads, text assumed",
     ),
     2150859173: FaultText("s:Receiver", "w:QuotaLimit", _QUOTA, seen="issue threads"),
+    2150859174: FaultText(
+        "s:Receiver",
+        "w:QuotaLimit",
+        _QUOTA + "The maximum number of concurrent operations for this user has been exceeded. "
+        "Close existing operations for this user, or raise the quota for this user. ",
+        seen="issue threads",
+    ),
     2150859241: FaultText(
         "s:Receiver",
         "w:QuotaLimit",

@@ -36,6 +36,14 @@ def no_script_ever() -> Iterator[None]:
     assert sum(fleet.scripts_received for fleet in started) == 0, "the lab received script text"
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that another process has open are tried again at once."""
+    from ansible_collections.exchange.mitigation.plugins.module_utils import _apply_files
+
+    monkeypatch.setattr(_apply_files, "PAUSES", (0.05, 0.05, 0.05))
+
+
 @pytest.fixture(scope="session")
 def running_fleet() -> Iterator[Any]:
     """Four servers: every product, one without URL Rewrite, one without a way to the feed; EM off unless a test runs a cycle."""

@@ -78,7 +78,7 @@ class LabTask:
         self.warnings: list[str] = []
         self.lines: list[str] = []
         self._host: Any = DirectSession(fleet, machine, "host") if direct else host(fleet, machine, kind, secure)
-        self._exchange: Any = DirectSession(fleet, machine, "exchange") if direct else exchange(fleet, machine, secure)
+        self._exchange: Any = DirectSession(fleet, machine, "exchange") if direct else exchange(fleet, machine, secure, kind)
         steps = itertools.count(1)
         self.host: Session = Watched(self._host, before, after, steps)
         # Without a wire both endpoints are watched, their steps numbered together.

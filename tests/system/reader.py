@@ -87,12 +87,13 @@ class Reader:
         return done
 
 
-def connections(fleet: Any, folder: pathlib.Path, names: Sequence[str]) -> None:
-    """Write host variables that lead the document's servers, by their names, to the lab's, in their order."""
+def connections(fleet: Any, folder: pathlib.Path, names: Sequence[str], machines: Sequence[str] = ()) -> None:
+    """Write host variables that lead the document's servers, by their names, to the lab's: those named, or all in their order."""
     from lab.inventory import content
 
     tree = content(fleet)["all"]
-    hosts = list(tree["children"]["exchange_servers"]["hosts"].values())
+    known = tree["children"]["exchange_servers"]["hosts"]
+    hosts = [known[machine] for machine in machines or known]
     (folder / "host_vars").mkdir()
     for name, variables in zip(names, hosts):
         (folder / "host_vars" / f"{name}.yml").write_text(yaml.safe_dump(tree["vars"] | variables), "utf-8")

@@ -127,8 +127,10 @@ def _of_file(path: pathlib.Path) -> Iterator[str]:
                 if isinstance(key, ast.Constant) and key.value == "reason" and isinstance(value, ast.Constant) and _CODE.fullmatch(str(value.value)):
                     yield from _values(value, where)
         elif isinstance(node, ast.Assign) and id(node) not in defaults and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "reason":
-            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) and _CODE.fullmatch(node.value.value):
-                yield from _values(node.value, where)
+            parts = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
+            if all(isinstance(part, ast.Constant) for part in parts):  # otherwise it is a sentence that is put together
+                values = [str(part.value) for part in parts if isinstance(part, ast.Constant) and part.value is not None]
+                yield from (value for value in values if _CODE.fullmatch(value))
         elif isinstance(node, ast.Tuple) and relative == "plugin_utils/_faults.py" and len(node.elts) in (3, 4):
             # What the functions of that file return begins with the code; the words of a sentence follow.
             first, second = node.elts[:2]

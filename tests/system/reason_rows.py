@@ -17,6 +17,10 @@ REACH: Rows = {
         "The server, or Exchange's endpoint, refuses user and password.",
         "Check user, password and authentication method. If Windows answers and only Exchange refuses, it wants Kerberos: see above.",
     ),
+    "authentication_not_offered": (
+        "The server does not offer the authentication method of the connection.",
+        "Choose one that it offers: ``ansible_winrm_transport``, ``ansible_psrp_auth``, ``exchange_auth``.",
+    ),
     "kerberos_failed": (
         "The Kerberos library could not log on.",
         "``kinit``, then ``klist``; check realm, the server's FQDN and the clock. An IP address never works.",
@@ -101,7 +105,6 @@ REFUSED: Rows = {
         "Look at the evidence. ``on_conflict: replace`` writes it anew, ``skip`` leaves it.",
     ),
     "disabled": ("The rule is there and switched off.", "Ask who did it. ``on_conflict: replace`` writes it anew, ``skip`` leaves it."),
-    "rule_in_application_host": ("The rule stands in applicationHost.config, which is not edited.", "Remove it in IIS Manager."),
     "local_definition_needed": (
         "The file was changed since the run that is to be undone, and a local document defines the rules.",
         "Give the task its ``feed``.",

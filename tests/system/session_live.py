@@ -43,12 +43,12 @@ def host(fleet: Any, machine: Any, kind: str = "winrm", secure: bool = False, **
     return host_session(connection(fleet, machine, kind, secure, **changed), {})
 
 
-def exchange(fleet: Any, machine: Any, secure: bool = False, **changed: Any) -> PsrpSession:
-    """Return a session to the Exchange endpoint of a machine, with the options that the lab's inventory gives."""
+def exchange(fleet: Any, machine: Any, secure: bool = False, kind: str = "winrm", **changed: Any) -> PsrpSession:
+    """Return a session to the Exchange endpoint of a machine, with the options that the lab's inventory gives; user and password are the connection's."""
     params = {
         "exchange_port": fleet.port(machine, "web_https" if secure else "web_http"),
         "exchange_scheme": "https" if secure else "http",
         "exchange_auth": "basic" if secure else "ntlm",
         "exchange_ca_path": str(fleet.pki.tls_ca_path),
     }
-    return exchange_session(connection(fleet, machine, "winrm", False), params | changed)
+    return exchange_session(connection(fleet, machine, kind, secure and kind == "psrp"), params | changed)

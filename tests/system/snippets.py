@@ -33,6 +33,10 @@ EXECUTED = {
     "docs/docsite/rst/guide_maintainers.rst": "tests/system/test_guides_maintainers.py",
     "docs/docsite/rst/guide_air_gap.rst": "tests/system/test_guides.py",
     "docs/docsite/rst/guide_day_zero.rst": "tests/system/test_guides.py",
+    "docs/docsite/rst/guide_drift_report.rst": "tests/system/test_guides_start.py",
+    "docs/docsite/rst/guide_rollout.rst": "tests/system/test_guide_rollout.py",
+    "docs/docsite/rst/guide_notice.rst": "tests/system/test_guide_notice.py",
+    "docs/docsite/rst/guide_permissions.rst": "tests/system/test_guide_permissions.py",
 }
 #: Blocks in Python are executed by these.
 PYTHON = {"CONTRIBUTING.md": "tests/unit/plugins/module_utils/test_catalogue.py"}

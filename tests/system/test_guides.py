@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +19,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils import _reason
 from ansible_collections.exchange.mitigation.plugins.modules import feed, mitigation
 from guides import GUIDES, Block, blocks, filled, guide
 from lab_task import contents, hashes, put_back
-
-from playbooks import environment
+from reader import Reader
 
 NAMES = sorted(path.stem for path in GUIDES.glob("*.rst"))
 OURS = ("guide_trust", "guide_air_gap", "guide_day_zero")
@@ -50,57 +46,6 @@ def fleet(running: Any) -> Iterator[Any]:
     running.organization.mitigations_enabled = False
     running.organization.directory.settle()
     assert running.scripts_received == 0 and running.refusals == []
-
-
-class Reader:
-    """Somebody who does what a guide says, in a folder of their own."""
-
-    def __init__(self, folder: pathlib.Path, fleet: Any, name: str, instead: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.blocks = [block for block in blocks(name) if block.language in ("yaml", "shell")]
-        self.instead = instead
-        self.environment = environment(folder) | {"PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        fleet.write_inventory(folder / "inventory.yml")
-        # A user has the collection below the home folder.
-        home = folder / ".ansible"
-        home.mkdir()
-        (home / "collections").symlink_to(self.environment["ANSIBLE_COLLECTIONS_PATH"], target_is_directory=True)
-        self.done: list[str] = []
-
-    def until(self, caption: str, expected: int = 0, **variables: str) -> str:
-        """Do everything up to and with the commands of a caption; return what they printed."""
-        while True:
-            block = self.blocks.pop(0)
-            self.done.append(block.caption)
-            if block.language == "yaml":
-                text = yaml.safe_dump(self.instead[block.caption]) if block.caption in self.instead else block.text
-                (self.folder / block.caption).write_text(text, "utf-8")
-                continue
-            done = self.run(block, variables)
-            if block.caption == caption:
-                assert done.returncode == expected, done.stdout
-                return done.stdout
-            assert done.returncode == 0, done.stdout
-
-    def run(self, block: Block, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run a block; what it exports is there for the ones after it, as in one terminal."""
-        script = f"set -eu\ncd '{self.folder}'\n{block.text}\nenv -0 > '{self.folder}/.environment'\n"
-        done = subprocess.run(
-            ["bash", "-c", script],
-            env=self.environment | dict(variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        saved = self.folder / ".environment"
-        if saved.exists():
-            now = dict(line.split("=", 1) for line in saved.read_text("utf-8").split("\0") if "=" in line)
-            self.environment |= {"PYTHONPATH": now["PYTHONPATH"]} if "PYTHONPATH" in now else {}
-            saved.unlink()
-        return done
 
 
 def status(machine: Any, url: str) -> Any:

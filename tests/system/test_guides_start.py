@@ -9,10 +9,11 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import reason_codes
+import snippets
 import yaml
 from ansible_collections.exchange.mitigation.plugins.module_utils import _reasons
 from guides import guide
@@ -20,6 +21,12 @@ from lab_task import contents, hashes, put_back
 from reader import Reader, connections
 
 from playbooks import calls, play
+
+
+class Printed(NamedTuple):
+    """A command that is printed as a part of something else."""
+
+    text: str
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,37 @@ def test_start_as_printed(fleet: Any, tmp_path: pathlib.Path) -> None:
     assert "PLAY RECAP" in reader.until("see")
     assert "EM Enabled" in reader.until("look")
     assert files(fleet) == before and fleet.access_log.writes() == []
+    assert reader.blocks == []
+
+
+def test_drift_report_as_printed(fleet: Any, tmp_path: pathlib.Path) -> None:
+    """The command, the variables, and what the systemd unit starts; the alerts name metrics that are written."""
+    connections(fleet, tmp_path, ["ex1.example.com", "ex2.example.com", "ex3.example.com"])
+    reader = Reader(tmp_path, fleet, "guide_drift_report", inventory=False)
+    (start,) = (block for block in snippets.of("guide_start") if block.caption == "inventory.yml")
+    reader.write(start)
+    look = reader.blocks[0]
+    reader.until("look")
+    first = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    lab = (tmp_path / "host_vars" / "ex3.example.com.yml").read_text("utf-8")
+    reader.until("host_vars/ex3.example.com.yml")
+    with (tmp_path / "host_vars" / "ex3.example.com.yml").open("a", encoding="utf-8") as stream:
+        stream.write(lab)  # what the guide puts there, and how to reach the lab
+    unit = next(block.text for block in snippets.of("guide_drift_report") if block.caption.endswith(".service"))
+    command = re.search(r"^ExecStart=/usr/bin/(.+)$", unit, re.MULTILINE)
+    assert command is not None
+    assert reader.run(Printed(command[1].replace("/srv/exchange", str(tmp_path)))).returncode == 2, "SuccessExitStatus of the unit"
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert len(first["servers"]) == len(report["servers"]) == 3
+    assert "ex3.example.com" not in json.dumps([item for item in first["drift"]["items"] if item["setting"] == "MitigationsBlocked"])
+    assert "ex3.example.com" in json.dumps([item for item in report["drift"]["items"] if item["setting"] == "MitigationsBlocked"])
+    alerts = next(yaml.safe_load(block.text) for block in snippets.of("guide_drift_report") if block.caption == "alerts.yml")
+    # Some are written only where there is something to tell, such as when EM last succeeded; so they are looked for where they are made.
+    made = (snippets.ROOT / "plugins" / "module_utils" / "_report_metrics.py").read_text("utf-8")
+    metrics = {f"exchange_mitigation_{name}" for name in re.findall(r'^ +\("(\w+)", "', made, re.MULTILINE)}
+    metrics |= set(re.findall(r"^# TYPE (\w+)", (tmp_path / "report" / "metrics.prom").read_text("utf-8"), re.MULTILINE))
+    assert {name for rule in alerts["groups"][0]["rules"] for name in re.findall(r"exchange_mitigation_\w+", rule["expr"])} <= metrics
+    assert "exchange.mitigation.drift" in look.text and fleet.access_log.writes() == []
     assert reader.blocks == []
 
 

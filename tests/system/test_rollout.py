@@ -21,13 +21,13 @@ WANTED = {"exchange_mitigation_when_em_active": "take_over"}
 DAGS = {"EX1": "DAG01", "EX2": "DAG01", "EX3": None, "EX4": "DAG02", "EX5": "DAG02", "EX6": None}
 
 
-def make_fleet() -> Any:
-    """Six servers that all need M1 and M2 and can take them; two pairs are members of a DAG each."""
+def make_fleet(servers: int = 6) -> Any:
+    """Servers that all need M1 and M2 and can take them; two pairs are members of a DAG each."""
     from lab import builds
     from lab.fleet import Fleet
 
     first = builds.default_plan(1)[0]
-    return Fleet([dataclasses.replace(first, name=name, dag=dag) for name, dag in DAGS.items()], mitigations_enabled=False)
+    return Fleet([dataclasses.replace(first, name=name, dag=dag) for name, dag in list(DAGS.items())[:servers]], mitigations_enabled=False)
 
 
 @pytest.fixture(scope="module")

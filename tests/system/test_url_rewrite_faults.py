@@ -21,7 +21,7 @@ from ansible_collections.exchange.mitigation.plugins.modules import url_rewrite
 from installer_lab import Kept, our_folders
 from lab_task import run
 
-FULL = os.environ.get("EXCHANGE_MITIGATION_SWEEP") == "1"
+FULL = os.environ.get("EXCHANGE_MITIGATION_SWEEP") in ("1", "full")
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ for (const job of order.jobs) {
     await page.screenshot({path: shot.file, fullPage: shot.full});
   }
   await page.setViewport({width: 1366, height: 900});
-  if (job.pdf) await page.pdf({path: job.pdf, format: 'A4', printBackground: true, preferCSSPageSize: true});
+  if (job.pdf) await page.pdf({path: job.pdf, format: 'A4', printBackground: true, preferCSSPageSize: true, timeout: 240000});
   if (job.filter) {
     // A click on a filter and on a tile, timed to the next frame; then where they led.
     answer.filter = await page.evaluate(async () => {

@@ -44,8 +44,10 @@ import zlib
 
 site = pathlib.Path(sys.argv[1])
 labels = ("action_plugins", "ansible_configuration_settings", "common_return_values")
+cache = ("ANSIBLE_CACHE_PLUGIN", "ANSIBLE_CACHE_PLUGIN_CONNECTION", "ANSIBLE_CACHE_PLUGIN_PREFIX", "ANSIBLE_CACHE_PLUGIN_TIMEOUT")
 head = "# Sphinx inventory version 2\n# Project: Ansible\n# Version: devel\n# The remainder of this file is compressed using zlib.\n"
 body = "".join(f"{label} std:label -1 reference_appendices/{label}.html#{label} {label}\n" for label in labels)
+body += "".join(f"{name} std:envvar 1 reference_appendices/config.html#envvar-{name} -\n" for name in cache)
 (site / "ansible.inv").write_bytes(head.encode() + zlib.compress(body.encode()))
 conf = (site / "conf.py").read_text("utf-8")
 conf += f"\nintersphinx_mapping = {{'ansible_devel': ('https://docs.ansible.com/projects/ansible/devel/', {str(site / 'ansible.inv')!r})}}\n"
@@ -62,6 +64,7 @@ import sys
 
 root, html = map(pathlib.Path, sys.argv[1:])
 expected = {f"{path.stem}_module" for path in (root / "plugins/modules").glob("*.py")}
+expected |= {f"{path.stem}_inventory" for path in (root / "plugins/inventory").glob("*.py")}
 expected |= {f"{path.stem}_filter" for path in (root / "plugins/filter").glob("*.py")}
 expected |= {f"{path.parent.parent.name}_role" for path in root.glob("roles/*/meta/argument_specs.yml")}
 guides = {path.stem for path in (root / "docs/docsite/rst").glob("*.rst")}
@@ -69,5 +72,5 @@ pages = {path.stem for path in html.glob("*.html")}
 missing = sorted(expected - pages) + sorted(guide for guide in guides if not (html / "docsite" / f"{guide}.html").exists())
 if missing:
     sys.exit(f"docs: without a page: {', '.join(missing)}")
-print(f"docs: {len(expected)} pages of modules, filters and roles, {len(guides)} guides, no warning")
+print(f"docs: {len(expected)} pages of modules, plugins and roles, {len(guides)} guides, no warning")
 EOF

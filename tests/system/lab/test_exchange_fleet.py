@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from pypsrp.complex_objects import GenericComplexObject
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
-from lab import inventory, probe
+from lab import builds, inventory, probe
 from lab.fleet import Fleet
 from lab.kernel import LabRefusal
 
@@ -129,3 +130,15 @@ def test_two_hundred_servers() -> None:
         assert len(names) == 200 and {machine.product for machine in made.machines} == {"Exchange2016", "Exchange2019", "ExchangeSE"}
         shell = _call(made, 199, "Get-ExchangeServer")
         assert {str(entry) for entry in shell.output} == names
+
+
+def test_only_mailbox_servers_publish_the_endpoint() -> None:
+    plans = [builds.ServerPlan("MBX", "Exchange2019", "15.2.1748.46"), builds.ServerPlan("EDGE", "Exchange2019", "15.2.1748.46", role="Edge")]
+    with Fleet(plans) as fleet:
+        seen = {}
+        for machine in fleet.machines:
+            connection = http.client.HTTPConnection(machine.address, fleet.port(machine, "web_http"), timeout=10)
+            connection.request("POST", "/PowerShell/", b"")
+            seen[machine.name] = connection.getresponse().status
+            connection.close()
+    assert seen == {"MBX": 401, "EDGE": 404}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import requests
 import wire_clients as clients
-from pypsrp.exceptions import AuthenticationError, WinRMError, WinRMTransportError, WSManFaultError
+from pypsrp.exceptions import AuthenticationError, FragmentError, WinRMError, WinRMTransportError, WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
 
 from lab.faults import KNOWN, Faults
@@ -160,3 +161,45 @@ def test_transport_errors_are_of_the_transport(wire_lab: Any) -> None:
     with pytest.raises(WSManFaultError) as caught, clients.pool(fleet):
         pass
     assert caught.value.code == 2150859173 and not isinstance(caught.value, WinRMTransportError)
+
+
+@pytest.mark.parametrize("name", ["reset", "stall-before", "stall-after", "cut-envelope", "corrupt"])
+@pytest.mark.parametrize(("endpoint", "auth"), [("wsman_http", "ntlm"), ("web_https", "basic")])
+def test_answers_that_do_not_arrive_whole(wire_lab: Any, name: str, endpoint: str, auth: str) -> None:
+    fleet = wire_lab()
+    connection = clients.wsman(fleet, endpoint, auth)
+    opened = RunspacePool(connection, configuration_name="Microsoft.Exchange" if endpoint.startswith("web") else "Microsoft.PowerShell")
+    opened.open()
+    connection.transport.read_timeout = 1
+    told: list[str] = []
+    armed = fleet.faults.add(name, "ex1", 1, then=lambda: told.append(name))
+    with pytest.raises((requests.RequestException, WinRMError, ElementTree.ParseError, UnicodeError)):
+        change(opened)
+    assert (armed.fired, armed.hit, told) == (1, "Command", [name] if name.startswith("stall") else [])
+    effect = name not in ("reset", "stall-before")
+    deadline = time.monotonic() + 2
+    while effect and not fleet.machines[0].ran and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fleet.machines[0].ran == (["set a"] if effect else [])
+
+
+def test_fragments_in_the_wrong_order(wire_lab: Any) -> None:
+    fleet = wire_lab()
+    fleet.faults.add("fragment-order", action="Receive", at=3)
+    opened = RunspacePool(clients.wsman(fleet), configuration_name="Microsoft.PowerShell")
+    opened.open()
+    with pytest.raises(FragmentError):
+        change(opened)
+
+
+def test_a_refused_connection_until_the_ports_are_open_again(wire_lab: Any) -> None:
+    fleet = wire_lab()
+    fleet.faults.add("refuse")
+    with pytest.raises(requests.ConnectionError), clients.pool(fleet):
+        pass
+    with pytest.raises(requests.ConnectionError) as caught, clients.pool(fleet):
+        pass
+    assert "refused" in str(caught.value)
+    fleet.wire.open_ports(fleet.machines[0])
+    with clients.pool(fleet) as opened:
+        assert clients.run(opened, SET).state == "Completed"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _exchange
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, InvalidInput, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import (
     ORGANIZATION_SETTINGS,
     SERVER_SETTINGS,
@@ -38,6 +38,10 @@ NOT_FOUND = ErrorRecord(
 )
 
 UNKNOWN_CMDLET = ErrorRecord("The term is not recognized.", "CommandNotFoundException", "ObjectNotFound", "CommandNotFoundException", "")
+
+
+#: A property that the answering server does not have.
+ABSENT = object()
 
 
 class Exchange:
@@ -73,7 +77,8 @@ class Exchange:
             self.old = [(left - 1, before)] if left > 1 else []
             state = before["servers"], before["enabled"]
         if item.cmdlet == "Get-OrganizationConfig":
-            return Answer(statement, (PSObject(properties={"Name": "Example", "MitigationsEnabled": state[1], "OriginatingServer": "dc1.example.com"}),), ())
+            known = {} if state[1] is ABSENT else {"MitigationsEnabled": state[1]}
+            return Answer(statement, (PSObject(properties={"Name": "Example", **known, "OriginatingServer": "dc1.example.com"}),), ())
         if item.cmdlet == "Get-DatabaseAvailabilityGroup":
             return Answer(statement, (), (UNKNOWN_CMDLET,))
         wanted = item.parameters.get("Identity")
@@ -90,7 +95,7 @@ class Exchange:
             return Answer(statement, (), ())
         if self.lag:
             self.old = [(self.lag, {"servers": dict(self.servers), "enabled": self.enabled})]
-        for name in ("MitigationsEnabled", "MitigationsBlocked", "DataCollectionEnabled"):
+        for name in ("MitigationsEnabled", "MitigationsBlocked", "DataCollectionEnabled", "InternetWebProxy"):
             if name in item.parameters and item.cmdlet == "Set-ExchangeServer":
                 self.servers[item.parameters["Identity"]] = {**self.servers[item.parameters["Identity"]], name: item.parameters[name]}
         if item.cmdlet == "Set-OrganizationConfig":
@@ -329,7 +334,7 @@ def test_organization_check_change_and_idempotent() -> None:
     changed = run(organization, Task(organization.SPEC, session, mitigations_enabled=False))
     assert session.changes == [("Set-OrganizationConfig", {"MitigationsEnabled": False, "DomainController": "dc1.example.com", "Confirm": False})]
     assert checked == changed
-    assert changed["organization"] == {"name": "Example", "mitigations_enabled": False, "domain_controller": "dc1.example.com"}
+    assert changed["organization"] == {"name": "Example", "mitigations_enabled": False, "em_supported": True, "domain_controller": "dc1.example.com"}
     assert changed["diff"] == {"before": {"mitigations_enabled": True}, "after": {"mitigations_enabled": False}}
     again = run(organization, Task(organization.SPEC, session, mitigations_enabled=False))
     assert (again["changed"], again["diff"], len(session.changes)) == (False, None, 1)
@@ -343,11 +348,69 @@ def test_organization_without_options_only_reads() -> None:
 
 def test_organization_before_emergency_mitigation_is_refused() -> None:
     session = Exchange()
-    session.enabled = None
-    with pytest.raises(Refused) as caught:
-        run(organization, Task(organization.SPEC, session, mitigations_enabled=True))
-    assert caught.value.reason == "em_not_supported"
+    session.enabled = ABSENT
+    for options in ({"mitigations_enabled": True}, {}):
+        with pytest.raises(Refused) as caught:
+            run(organization, Task(organization.SPEC, session, **options))
+        assert caught.value.reason == "em_not_supported"
     assert session.changes == []
+
+
+def test_an_organization_that_was_never_asked_has_null_and_can_be_set() -> None:
+    session = Exchange()
+    session.enabled = None
+    changed = run(organization, Task(organization.SPEC, session, mitigations_enabled=True))
+    assert (changed["changed"], changed["diff"]["before"], session.enabled) == (True, {"mitigations_enabled": None}, True)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "sent"),
+    [
+        (None, "http://Proxy.Example.com:8080", "http://proxy.example.com:8080/"), (None, "", ABSENT), ("http://p:8080/", "HTTP://P:8080", ABSENT),
+        ("http://p:8080/", "", None), ("http://p/", "http://p:80/", ABSENT), ("http://p/", "https://p", "https://p/"), (None, "http://[FE80::1]:3128", "http://[fe80::1]:3128/"),
+    ],
+)  # fmt: skip
+def test_a_proxy_is_compared_as_exchange_shows_it(present: str | None, wanted: str, sent: Any) -> None:
+    session = Exchange(InternetWebProxy=present)
+    result = run(server, Task(server.SPEC, session, internet_web_proxy=wanted))
+    assert result["changed"] is (sent is not ABSENT)
+    assert [parameters["InternetWebProxy"] for dummy, parameters in session.changes] == ([] if sent is ABSENT else [sent])
+    assert run(server, Task(server.SPEC, session, internet_web_proxy=wanted))["changed"] is False
+
+
+@pytest.mark.parametrize("wanted", ["proxy:8080", "ftp://p", "http://", "http://u:p@proxy", "http://p:99999", "http://p/?x", "http://p q", "http://p/#x"])
+def test_what_is_no_proxy(wanted: str) -> None:
+    session = Exchange()
+    with pytest.raises(InvalidInput):
+        run(server, Task(server.SPEC, session, internet_web_proxy=wanted))
+    assert session.changes == []
+
+
+def test_ids_that_nobody_knows_are_blocked_with_a_warning() -> None:
+    session = Exchange(MitigationsApplied=["PING1", "M7.1"], MitigationsBlocked=["X1"])
+    task = Task(server.SPEC, session, mitigations_blocked={"set": ["M2.1.0", "m7.1", "PING1", "x1", "LOCAL-3", "M99", "M01"]})
+    assert run(server, task)["changed"] is True
+    assert session.changes[0][1]["MitigationsBlocked"] == ["M2.1.0", "m7.1", "PING1", "X1", "LOCAL-3", "M99", "M01"]
+    assert len(task.warnings) == 1
+    assert "does not know M99, M01, and" in task.warnings[0]
+    again = Task(server.SPEC, session, mitigations_blocked={"add": ["m99"], "remove": ["M98"]})
+    assert (run(server, again)["changed"], again.warnings) == (False, [])
+
+
+def test_an_answer_that_is_lost_is_looked_up_and_not_written_again() -> None:
+    class Lost(Exchange):
+        def change(self, statement: Statement) -> Answer:
+            super().change(statement)
+            raise ConnectionFailure("gone", "connection_lost", change_sent=True)
+
+    for module, options in ((organization, {"mitigations_enabled": False}), (server, {"mitigations_enabled": False})):
+        session = Lost()
+        assert run(module, Task(module.SPEC, session, **options))["changed"] is True
+        assert len(session.changes) == 1
+        session = Lost(deaf=True)
+        with pytest.raises(ConnectionFailure):
+            run(module, Task(module.SPEC, session, **options))
+        assert len(session.changes) == 1
 
 
 def test_server_check_change_and_idempotent() -> None:
@@ -397,10 +460,10 @@ def test_a_change_that_is_not_there_is_a_failure() -> None:
         assert caught.value.reason == "change_not_visible"
 
 
-@pytest.mark.parametrize("identity", ["EDGE", "EX2"])
-def test_servers_without_emergency_mitigation_are_refused(identity: str) -> None:
+@pytest.mark.parametrize(("identity", "reason"), [("EDGE", "edge_server"), ("EX2", "em_not_supported")])
+def test_servers_without_emergency_mitigation_are_refused(identity: str, reason: str) -> None:
     session = Exchange()
     with pytest.raises(Refused) as caught:
         run(server, Task(server.SPEC, session, identity=identity, mitigations_enabled=True))
-    assert caught.value.reason == "em_not_supported"
+    assert caught.value.reason == reason
     assert session.changes == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _drift, _notice, _notice_text, _report
 from ansible_collections.exchange.mitigation.plugins.module_utils._notice import Entry, Event, News, observe, remember, settle
-from report_samples import FEED, result, verdict
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.report_samples import FEED, result, verdict
 
 ORGANIZATION = {"name": "Example", "mitigations_enabled": True, "servers": []}
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)
