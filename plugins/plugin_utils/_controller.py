@@ -15,6 +15,7 @@ import importlib
 import json
 import signal
 import traceback
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -215,10 +216,24 @@ def _secrets(spec: Mapping[str, Any], params: Any) -> set[str]:
             continue
         if option.get("no_log"):
             found.update(_texts(value))
+        elif isinstance(value, str) and "://" in value:
+            found |= _url_secrets(value)
         elif option.get("options"):
             for item in value if isinstance(value, list) else [value]:
                 found |= _secrets(option["options"], item)
     return found
+
+
+def _url_secrets(url: str) -> set[str]:
+    """Return what of a URL may be a secret: the password of a user, and a query such as the signature of a shared link."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        password = parts.password or ""
+    except ValueError:
+        return {url}
+    words = [password, urllib.parse.unquote(password), parts.query, *(value for dummy, value in urllib.parse.parse_qsl(parts.query))]
+    # Shorter ones are no secrets, and would be taken out of every sentence.
+    return {word for word in words if len(word) >= 8 or (word and word in (password, urllib.parse.unquote(password)))}
 
 
 def _texts(value: Any) -> Iterator[str]:

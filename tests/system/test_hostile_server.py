@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -199,8 +200,11 @@ def checked_report(folder: pathlib.Path) -> None:
     json.loads((folder / "report.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("kind", POISONS)
-@pytest.mark.parametrize("every", [False, True], ids=["what-is-shown", "everything"])
+#: All of them with EXCHANGE_MITIGATION_CASES of 1000 or more, two without.
+DRIFTS = [("sequences", False), ("markup and formulas", True), ("templates", False), ("templates", True), ("sequences", True), ("markup and formulas", False)]
+
+
+@pytest.mark.parametrize(("kind", "every"), DRIFTS if int(os.environ.get("EXCHANGE_MITIGATION_CASES", "60")) >= 1000 else DRIFTS[:2])
 def test_drift(running: Any, tmp_path: pathlib.Path, kind: str, every: bool) -> None:
     """The report is written all the same; -vvv shows results whole."""
     marker = tmp_path / "ran"
@@ -220,7 +224,7 @@ def test_drift(running: Any, tmp_path: pathlib.Path, kind: str, every: bool) -> 
     untouched(tmp_path, marker, played)
     assert played.code in (0, 2), played.text[-3000:]
     checked_report(tmp_path / "report")
-    if kind == "templates" and not every:
+    if not every:
         assert "touch " in played.text, "the poison was not even read"
 
 
