@@ -47,6 +47,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_dict, as_list
 from ansible_collections.exchange.mitigation.plugins.module_utils._drift import block_ids as extend
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, untrusted
 
@@ -54,7 +55,7 @@ from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters impor
 def block_ids(wanted: Any, organization: Any, host: Any) -> Any:
     """Return the ids to block."""
     wanted, organization, host = plain([wanted, organization, host], "block_ids")
-    return untrusted(extend(wanted, organization or {}, str(host)))
+    return untrusted(extend(as_list(wanted), as_dict(organization), str(host)))
 
 
 class FilterModule:

@@ -57,6 +57,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_dict
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._rollout import plan, servers_of
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import moment, plain, untrusted
@@ -64,7 +65,8 @@ from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters impor
 
 def rollout_plan(hosts: Any, organization: Any = None, variables: Any = None, serial: Any = None, check: Any = False, now: Any = None) -> Any:
     """Return the plan."""
-    hosts, organization, variables, serial = plain([hosts, organization or {}, variables or {}, serial], "rollout_plan")
+    hosts, organization, variables, serial = plain([hosts, organization, variables or {}, serial], "rollout_plan")
+    organization = as_dict(organization)
     rows = [{name: values[index] for name, values in variables.items() if index < len(values)} for index in range(len(hosts))]
     when: datetime.datetime = moment(now, "rollout_plan")
     try:

@@ -191,6 +191,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import read_organization
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import EXCHANGE_OPTIONS
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import clean
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import harmless
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import exchange_session
 
 #: Options that may be templates in the user's file. What comes from the environment is taken as it is.
@@ -254,7 +255,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         session = None
         try:
             session = exchange_session(NoConnection(), params)
-            return read_organization(session)
+            return dict(harmless(read_organization(session)))
         except MitigationError as exc:
             raise AnsibleParserError(f"{self.NAME}: {exc.message}") from None  # the cause's text is a library's, with addresses and users
         finally:

@@ -23,6 +23,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._journal impor
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import content, failed, file_bytes, security
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import FileEdit
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 #: The .NET method call is refused by a ConstrainedLanguage session (CMDLETS.md 0, row 2); a JEA session does not have the cmdlet.
 CONSTRAINED = "MethodInvocationNotSupportedInConstrainedLanguage"
@@ -52,7 +53,7 @@ def descriptor_of(answer: Answer) -> str:
     if answer.errors:
         raise failed(answer)
     item = answer.objects[0] if answer.objects else None
-    return str(item.get("Sddl") or "") if isinstance(item, PSObject) else ""
+    return (word(item.get("Sddl")) or "") if isinstance(item, PSObject) else ""
 
 
 class Files:

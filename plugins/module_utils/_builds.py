@@ -126,8 +126,8 @@ FIRST_BUILD_READING_NEW_FEEDS: Mapping[str, tuple[Build, ...]] = {
 #: Exchange 2016 RTM, Exchange 2019 RTM, Exchange SE RTM.
 RTM: Mapping[str, Build] = {EXCHANGE_2016: (15, 1, 225, 42), EXCHANGE_2019: (15, 2, 221, 12), EXCHANGE_SE: (15, 2, 2562, 17)}
 
-_DISPLAY = re.compile(r"\s*Version\s+(\d+)\.(\d+)\s+\(Build\s+(\d+)\.(\d+)\)\s*", re.IGNORECASE)
-_DOTTED = re.compile(r"\s*(\d+)\.(\d+)\.(\d+)\.(\d+)\s*")
+_DISPLAY = re.compile(r"\s*Version\s+(\d{1,9})\.(\d{1,9})\s+\(Build\s+(\d{1,9})\.(\d{1,9})\)\s*", re.IGNORECASE)
+_DOTTED = re.compile(r"\s*(\d{1,9})\.(\d{1,9})\.(\d{1,9})\.(\d{1,9})\s*")
 
 
 def parse_build(text: str) -> Build:

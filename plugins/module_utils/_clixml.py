@@ -5,7 +5,8 @@
 
 Decoded values: str, bool, int, float, bytes, datetime, uuid.UUID, list, dict, None, or PSObject.
 Durations (TS), decimals (D), versions, URIs, XML documents, script blocks and encrypted strings stay text as written.
-A cycle or a shared object becomes the same Python object.
+A cycle or a shared object becomes the same Python object. What a server can make large for nothing is bounded: bytes, depth,
+and how large the objects are once every reference is followed.
 Note that this module util is private to the collection and may change at any time.
 """
 
@@ -20,6 +21,17 @@ import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from typing import Any
+
+#: Bytes of one document; the largest that is wanted is a configuration file of some 100 KiB.
+MAX_BYTES = 16 * 1024 * 1024
+#: Tags and attributes of one document, by their marks: a parser makes objects of a hundred bytes of four.
+MAX_MARKS = 600_000
+#: Objects within objects. PowerShell's own serialiser stops after a few levels.
+MAX_DEPTH = 100
+#: References to an object from within itself, of one document. Each multiplies what showing the object would take.
+MAX_CYCLES = 8
+#: Values of one document once every reference is followed, as anything that shows or compares them does.
+MAX_VALUES = 200_000
 
 
 class ClixmlError(ValueError):
@@ -61,9 +73,11 @@ class PSObject:
 
 def plain(value: Any) -> Any:
     """Return what a wrapping object wraps, anything else as it is."""
-    while isinstance(value, PSObject) and value.value is not None:
+    for dummy in range(MAX_DEPTH):  # an object may wrap itself
+        if not isinstance(value, PSObject) or value.value is None:
+            return value
         value = value.value
-    return value
+    return None
 
 
 def text(value: Any) -> str | None:
@@ -71,7 +85,10 @@ def text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, PSObject):
-        return value.to_string if value.to_string is not None else text(value.value)
+        if value.to_string is not None:
+            return value.to_string
+        inner = plain(value)
+        return None if isinstance(inner, PSObject) else text(inner)
     if isinstance(value, bool):
         return "True" if value else "False"
     return str(value)
@@ -83,7 +100,9 @@ def strings(value: Any) -> list[str]:
     if value is None:
         return []
     items = value if isinstance(value, list) else [value]
-    return [shown for shown in (text(item) for item in items) if shown is not None]
+    # An item that is itself a list or a dictionary is none that any property has.
+    shown = (text(item) for item in items if not isinstance(plain(item), (list, dict, bytes)) or (isinstance(item, PSObject) and item.to_string))
+    return [item for item in shown if item is not None]
 
 
 def decode(xml: str | bytes) -> Any:
@@ -97,14 +116,29 @@ def decode(xml: str | bytes) -> Any:
     return _guarded(root)
 
 
-def _parse(xml: str | bytes) -> ET.Element:
-    data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
-    data = data.removeprefix(b"\xef\xbb\xbf")
+def gated(data: bytes) -> bytes:
+    """Return what a server sent once it is safe to give it to an XML parser; raises ClixmlError.
+
+    Neither CLIXML nor SOAP has a document type, and both come in UTF-8. In UTF-16, which a parser takes as well, a document type
+    would not be seen in the bytes; it cannot be written without a NUL byte. No other encoding that expat knows spells it otherwise.
+    """
+    if len(data) > MAX_BYTES:
+        raise ClixmlError(f"the document has {len(data)} bytes, more than {MAX_BYTES}")
+    if max(data.count(b"<"), data.count(b"=")) > MAX_MARKS:
+        raise ClixmlError(f"the document has more than {MAX_MARKS} tags or attributes")
+    if b"\0" in data:
+        raise ClixmlError("the document is not in UTF-8")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise ClixmlError("the document declares a type or entities, which CLIXML never does")
+    return data
+
+
+def _parse(xml: str | bytes) -> ET.Element:
+    data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else xml
+    data = gated(data.removeprefix(b"\xef\xbb\xbf"))
     try:
-        return ET.fromstring(data)
-    except (ET.ParseError, ValueError) as exc:
+        return ET.fromstring(data)  # nosec B314  # without a document type there are no entities, see gated()
+    except (ET.ParseError, ValueError, LookupError) as exc:
         raise ClixmlError(f"not well-formed: {exc}") from exc
 
 
@@ -170,6 +204,22 @@ def _boolean(value: str) -> bool:
     return lowered in ("true", "1")
 
 
+def _integer(value: str) -> int:
+    """Return a number of .NET, of which the largest has 64 bits."""
+    number = int(value) if len(value) <= 40 else None
+    if number is None or not -(2**63) <= number < 2**64:
+        raise ClixmlError(f"not a number of 64 bits: {value[:40]!r}")
+    return number
+
+
+def _character(value: str) -> str:
+    """Return a ``<C>``: one UTF-16 code unit; half of a pair stands for nothing by itself."""
+    number = _integer(value)
+    if not 0 <= number <= 0xFFFF:
+        raise ClixmlError(f"not a character: {number}")
+    return "\ufffd" if 0xD800 <= number <= 0xDFFF else chr(number)
+
+
 _PRIMITIVES: dict[str, Callable[[str], Any]] = {
     "S": unescape,
     "ToString": unescape,
@@ -180,14 +230,14 @@ _PRIMITIVES: dict[str, Callable[[str], Any]] = {
     "TS": str,
     "D": str,
     "Version": str,
-    "C": lambda value: chr(int(value)),
+    "C": _character,
     "B": _boolean,
     "DT": moment,
     "BA": lambda value: base64.b64decode(value, validate=False),
     "G": lambda value: uuid.UUID(value.strip()),
     "Sg": float,
     "Db": float,
-    **dict.fromkeys(("By", "SB", "U16", "I16", "U32", "I32", "U64", "I64"), int),
+    **dict.fromkeys(("By", "SB", "U16", "I16", "U32", "I32", "U64", "I64"), _integer),
 }
 
 _LISTS = ("LST", "IE", "STK", "QUE")
@@ -200,9 +250,35 @@ class _Decoder:
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
         self.types: dict[str, tuple[str, ...]] = {}
+        self.sizes: dict[str, int] = {}
+        self.count = 0
+        self.cycles = 0
+        self.depth = 0
 
     def value(self, element: ET.Element) -> Any:
-        tag = _tag(element)
+        """Return the value of an element. Raises ClixmlError."""
+        before = self.count
+        self.count += 1
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ClixmlError("objects are nested too deeply")
+        tag, reference = _tag(element), element.get("RefId", "")
+        if tag == "Obj":
+            self.sizes.pop(reference, None)  # the same number may be given again
+        found = self._value(element, tag)
+        self.depth -= 1
+        if tag == "Obj":
+            self.sizes[reference] = self.count - before
+        elif tag == "Ref":
+            self.cycles += reference not in self.sizes
+            self.count += self.sizes.get(reference, 0)
+        if self.cycles > MAX_CYCLES:
+            raise ClixmlError(f"objects refer to themselves more than {MAX_CYCLES} times")
+        if self.count > MAX_VALUES:
+            raise ClixmlError(f"the objects hold more than {MAX_VALUES} values")
+        return found
+
+    def _value(self, element: ET.Element, tag: str) -> Any:
         primitive = _PRIMITIVES.get(tag)
         if primitive is not None:
             return primitive(element.text or "")
@@ -268,6 +344,7 @@ class _Decoder:
         return items
 
     def _members(self, found: PSObject, section: ET.Element, hidden: set[str]) -> set[str]:
+        spelled = {key.lower(): key for key in found.properties}
         seen = set()
         for child in section:
             name = unescape(child.get("N", ""))
@@ -275,8 +352,10 @@ class _Decoder:
             lowered = name.lower()
             if lowered in hidden:
                 continue
-            for other in [key for key in found.properties if key.lower() == lowered]:
+            other = spelled.get(lowered)
+            if other is not None:
                 del found.properties[other]
+            spelled[lowered] = name
             found.properties[name] = value
             seen.add(lowered)
         return seen

@@ -10,6 +10,7 @@ Note that this module util is private to the collection and may change at any ti
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import ntpath
@@ -21,6 +22,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import ABSENT, EDGE_KEY, SETUP_KEY, failed, refuse_machine
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
 
 PROVIDER = "MSExchange Mitigation Service"
 LOG = "Application"
@@ -31,6 +33,9 @@ LEVELS: Mapping[int, str] = {0: "information", 1: "critical", 2: "error", 3: "wa
 #: Files of the log folder that are read at most, newest first; there is a new one every day.
 MAX_FILES = 10
 MAX_TEXT = 4000
+#: Characters of a line that are looked at, and pairs that are taken out of it.
+MAX_LINE = 64_000
+MAX_PAIRS = 100
 
 _DURATION = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -125,7 +130,7 @@ def gather(host: Session, question: Question) -> dict[str, Any]:
         statements["newest"] = events_statement(f"*[System[Provider[@Name='{PROVIDER}']]]", 1)
     answers = dict(zip(statements, host.read(list(statements.values()))))
     system, setup = _first(answers["system"]), _first(answers["setup"])
-    name = str(system.get("CSName")) if system is not None else ""
+    name = (word(system.get("CSName")) or "") if system is not None else ""
     question = _by_its_clock(question, plain(system.get("LocalDateTime")) if system is not None else None)
     edge = any(plain(value) is True for value in answers["edge"].objects)
     refuse_machine(name or "this machine", edge, dict(setup.properties) if setup is not None else None)
@@ -143,8 +148,8 @@ def gather(host: Session, question: Question) -> dict[str, Any]:
     found = found[: question.limit]
     lines: dict[str, Any] = {"folder": None, "exists": None, "files": [], "lines": [], "truncated": False}
     if question.logs:
-        path = plain(setup.get("MsiInstallPath")) if setup is not None else None
-        lines = read_lines(host, ntpath.join(str(path), "Logging", "MitigationService"), question) if path else lines
+        path = word(setup.get("MsiInstallPath")) if setup is not None else None
+        lines = read_lines(host, ntpath.join(path, "Logging", "MitigationService"), question) if path else lines
     newest_line = max((entry["time"] for entry in lines["lines"] if entry["time"]), default=None)
     before = question.after or Bookmark()
     bookmark = Bookmark(
@@ -166,7 +171,10 @@ def _by_its_clock(question: Question, shown: Any) -> Question:
     """Return the question in the time of a server whose clock differs from ours by more than a minute: its lines tell that time."""
     if not isinstance(shown, datetime.datetime) or shown.tzinfo is None or abs(shown - question.now) < datetime.timedelta(minutes=1):
         return question
-    return dataclasses.replace(question, now=shown, since=question.since + (shown - question.now))
+    try:
+        return dataclasses.replace(question, now=shown, since=question.since + (shown - question.now))
+    except OverflowError:  # a clock at the ends of time is none
+        return question
 
 
 def _events(answer: Answer) -> list[dict[str, Any]]:
@@ -180,16 +188,16 @@ def _events(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _event(item: PSObject) -> dict[str, Any]:
-    number, level = plain(item.get("Id")), plain(item.get("Level"))
+    identifier, level = number(item.get("Id")), number(item.get("Level"))
     when = plain(item.get("TimeCreated"))
     return {
-        "record_id": int(plain(item.get("RecordId")) or 0),
+        "record_id": number(item.get("RecordId")) or 0,
         "time": iso(when) if isinstance(when, datetime.datetime) else None,
-        "id": number,
-        "meaning": MEANINGS.get(int(number) if isinstance(number, int) else 0, "other"),
-        "level": LEVELS.get(int(level), str(level)) if isinstance(level, int) else None,
-        "provider": str(item.get("ProviderName") or ""),
-        "message": str(plain(item.get("Message")) or "")[:MAX_TEXT],
+        "id": identifier,
+        "meaning": MEANINGS.get(identifier or 0, "other"),
+        "level": LEVELS.get(level, str(level)) if level is not None else None,
+        "provider": (word(item.get("ProviderName")) or ""),
+        "message": (word(item.get("Message")) or "")[:MAX_TEXT],
     }
 
 
@@ -211,8 +219,9 @@ def read_lines(host: Session, folder: str, question: Question) -> dict[str, Any]
         written = plain(item.get("LastWriteTimeUtc")) if isinstance(item, PSObject) else None
         if isinstance(item, PSObject) and isinstance(written, datetime.datetime):
             moment = written if written.tzinfo is not None else written.replace(tzinfo=datetime.timezone.utc)
-            if moment >= begin:
-                files.append((moment, str(item.get("FullName"))))
+            path = word(item.get("FullName"))
+            if moment >= begin and path:
+                files.append((moment, path))
     files.sort(reverse=True)
     chosen = [path for dummy, path in files[:MAX_FILES]]
     statements = [(call("Get-Content", LiteralPath=path, Encoding="UTF8", Tail=question.log_limit + 1, ReadCount=0),) for path in chosen]
@@ -244,8 +253,9 @@ def _wanted(entry: Mapping[str, Any], begin: datetime.datetime, question: Questi
     return moment > begin if question.after is not None and question.after.log_time is not None else moment >= begin
 
 
-_ENTRY = re.compile(r"(?P<lead>.*?)(?P<event>\w+),\s*(?=S:\w+=)(?P<pairs>S:.*)$", re.DOTALL)
-_PAIR = re.compile(r"(?:^|;)\s*S:(\w+)=")
+# A name is bounded on both sides, or a line of one long word would be tried from each of its characters to its end.
+_ENTRY = re.compile(r"\b(?P<event>\w{1,100}),\s{0,20}(?=S:\w{1,100}=)")
+_PAIR = re.compile(r"(?:^|;)\s{0,20}S:(\w{1,100})=")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,7})?(?:Z|[+-]\d\d:?\d\d)?")
 
 
@@ -257,17 +267,19 @@ def parse_lines(lines: Sequence[str], file: str = "") -> list[dict[str, Any]]:
 def parse_line(line: str, file: str = "") -> dict[str, Any]:
     """Return {file, time, event, level, message, data, raw} of one line; what is not there is None."""
     entry: dict[str, Any] = {"file": file, "time": None, "event": None, "level": None, "message": None, "data": {}, "raw": line[:MAX_TEXT]}
-    found = _ENTRY.match(line)
-    stamp = _TIME.search(found["lead"] if found else line[:100])
+    line = line[:MAX_LINE]
+    found = _ENTRY.search(line)
+    stamp = _TIME.search(line[: found.start()] if found else line[:100])
     if stamp:
         entry["time"] = _stamp(stamp.group())
     if not found:
         return entry
     entry["event"] = found["event"]
-    marks = list(_PAIR.finditer(found["pairs"]))
+    pairs = line[found.end() :]
+    marks = list(_PAIR.finditer(pairs))[:MAX_PAIRS]
     for position, mark in enumerate(marks):
-        end = marks[position + 1].start() if position + 1 < len(marks) else len(found["pairs"])
-        name, value = mark[1], found["pairs"][mark.end() : end].strip()[:MAX_TEXT]
+        end = marks[position + 1].start() if position + 1 < len(marks) else len(pairs)
+        name, value = mark[1], pairs[mark.end() : end].strip()[:MAX_TEXT]
         if name in ("LogLevel", "Message") and entry["level" if name == "LogLevel" else "message"] is None:
             entry["level" if name == "LogLevel" else "message"] = value
         else:
@@ -292,7 +304,9 @@ def iso(moment: datetime.datetime | None) -> str | None:
     if moment is None:
         return None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.timezone.utc)
-    return aware.astimezone(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    with contextlib.suppress(OverflowError):  # at the ends of time it stays in its own zone
+        aware = aware.astimezone(datetime.timezone.utc)
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _moment(text: str | None) -> datetime.datetime | None:

@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import EXCHANGE
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Task, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import truth, word
 
 #: An id as EM and the documentation write them (FACTS.md 4.4): M1, M2.1.0, PING1, LOCAL-7. Nothing else is sent.
 MITIGATION_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[.\-_][A-Za-z0-9]+)*")
@@ -38,25 +39,25 @@ def server_from(found: PSObject) -> dict[str, Any]:
     ``build`` is what AdminDisplayVersion tells, which is not exact on every build (FACTS.md 5); EM's fields are None
     or empty where the object has none, as before EM.
     """
-    version = text(found.get("AdminDisplayVersion"))
+    version = word(found.get("AdminDisplayVersion"))
     build = _build(version)
-    roles = [role.strip() for role in (text(found.get("ServerRole")) or "").split(",") if role.strip() and role.strip() != "None"]
+    roles = [role.strip() for role in (word(found.get("ServerRole")) or "").split(",") if role.strip() and role.strip() != "None"]
     return {
-        "name": text(found.get("Name")) or found.to_string or "",
-        "fqdn": text(found.get("Fqdn")),
+        "name": word(found.get("Name")) or found.to_string or "",
+        "fqdn": word(found.get("Fqdn")),
         "version": version,
         "build": _builds.format_build(build) if build else None,
         "product": product(build),
         "roles": roles,
-        "edition": text(found.get("Edition")),
-        "site": (text(found.get("Site")) or "").rpartition("/")[2] or None,
-        "mitigations_enabled": plain(found.get("MitigationsEnabled")),
+        "edition": word(found.get("Edition")),
+        "site": (word(found.get("Site")) or "").rpartition("/")[2] or None,
+        "mitigations_enabled": truth(found.get("MitigationsEnabled")),
         "mitigations_blocked": strings(found.get("MitigationsBlocked")),
         "mitigations_applied": strings(found.get("MitigationsApplied")),
         "mitigations_applied_time": iso(plain(found.get("MitigationsAppliedTime"))),
-        "data_collection_enabled": plain(found.get("DataCollectionEnabled")),
-        "internet_web_proxy": text(found.get("InternetWebProxy")) or None,
-        "domain_controller": text(found.get("OriginatingServer")),
+        "data_collection_enabled": truth(found.get("DataCollectionEnabled")),
+        "internet_web_proxy": word(found.get("InternetWebProxy")) or None,
+        "domain_controller": word(found.get("OriginatingServer")),
         "em_supported": "Mailbox" in roles and (_builds.has_em(build) if build else found.has("MitigationsEnabled")),
     }
 
@@ -64,10 +65,10 @@ def server_from(found: PSObject) -> dict[str, Any]:
 def organization_from(found: PSObject, servers: Sequence[PSObject]) -> dict[str, Any]:
     """Return the shape that organization_info returns, from the objects of Get-OrganizationConfig and Get-ExchangeServer."""
     return {
-        "name": text(found.get("Name")) or found.to_string or "",
-        "mitigations_enabled": plain(found.get("MitigationsEnabled")),
+        "name": word(found.get("Name")) or found.to_string or "",
+        "mitigations_enabled": truth(found.get("MitigationsEnabled")),
         "em_supported": found.has("MitigationsEnabled"),
-        "domain_controller": text(found.get("OriginatingServer")),
+        "domain_controller": word(found.get("OriginatingServer")),
         "servers": sorted((server_from(server) for server in servers), key=lambda server: str(server["name"]).lower()),
     }
 
@@ -84,7 +85,7 @@ def iso(when: Any) -> str | None:
     if when is None:
         return None
     if not isinstance(when, datetime.datetime):
-        return str(when)
+        return word(when)
     shown = when.isoformat(timespec="seconds")
     return shown.replace("+00:00", "Z")
 
@@ -108,7 +109,8 @@ def is_server(server: Mapping[str, Any], identity: str) -> bool:
 
 def find_server(organization: Mapping[str, Any], identity: str) -> dict[str, Any] | None:
     """Return the server of an organisation that an identity means: an exact name or FQDN first, then the first label."""
-    servers = list(organization.get("servers") or [])
+    listed = organization.get("servers")
+    servers = [server for server in listed if isinstance(server, Mapping)] if isinstance(listed, list) else []
     wanted = identity.strip().rstrip(".").lower()
     for key in ("fqdn", "name"):
         for server in servers:
@@ -142,7 +144,7 @@ def add_groups(organization: dict[str, Any], answer: Answer) -> None:
     if not answer.errors:
         dags = []
         for found in objects(answer):
-            name = text(found.get("Name")) or found.to_string or ""
+            name = word(found.get("Name")) or found.to_string or ""
             # A member is shown by its name, by its place in the directory, or by its distinguished name.
             servers = [_last(server) for server in strings(found.get("Servers"))]
             dags.append({"name": name, "servers": sorted(servers, key=str.lower)})
@@ -163,7 +165,7 @@ def organization_of(task: Task) -> dict[str, Any]:
     """Return the option ``organization`` of a task, else read it through one Exchange session."""
     given = task.params.get("organization")
     if given:
-        if not isinstance(given.get("servers"), list):
+        if not isinstance(given.get("servers"), list) or not all(isinstance(server, Mapping) for server in given["servers"]):
             raise InvalidInput("The option organization is not what organization_info returned: it has no list of servers.")
         return dict(given)
     return read_organization(task.exchange)

@@ -67,7 +67,7 @@ class Survey:
     def em_state(self) -> str:
         """The effective state of EM in HealthChecker's words."""
         key = (self.organization.get("mitigations_enabled"), self.entry.get("mitigations_enabled") if self.entry else None)
-        return EM_STATES.get(key, EM_UNKNOWN)
+        return EM_STATES.get(key, EM_UNKNOWN) if all(isinstance(part, bool) for part in key) else EM_UNKNOWN
 
     @property
     def em_active(self) -> bool:

@@ -20,6 +20,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import require
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
 
 #: Pages that every front-end service answers without a logon, and one of the applications that share OWA's folder.
 DEFAULT_PATHS = (
@@ -168,11 +169,11 @@ def from_host(host: Session, base: str, wish: Wish) -> Callable[[str, Mapping[st
             status = _STATUS.search(message)
             return Seen(int(status[1])) if status else Seen(error=_short(message))
         found = next((item for item in answer.objects if isinstance(item, PSObject)), None)
-        code = plain(found.get("StatusCode")) if found is not None else None
-        if not isinstance(code, int) or found is None:
+        code = number(found.get("StatusCode")) if found is not None else None
+        if code is None or found is None:
             return Seen(error="Invoke-WebRequest returned no status")
         sent = plain(found.get("Headers"))
-        return Seen(code, {str(name): str(value) for name, value in sent.items()} if isinstance(sent, dict) else {})
+        return Seen(code, {str(name): word(value) or "" for name, value in sent.items()} if isinstance(sent, dict) else {})
 
     return ask
 

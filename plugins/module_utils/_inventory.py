@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_list
+
 #: Every host is in this group, which the playbooks work on.
 SERVERS = "exchange_servers"
 
@@ -51,8 +53,8 @@ def hosts(organization: Mapping[str, Any], wanted: Wanted) -> tuple[list[Found],
     """Return the hosts of what organization_info returns, and the names of servers whose names cannot be used."""
     found: dict[str, Found] = {}
     unusable: list[str] = []
-    for server in organization.get("servers") or []:
-        if not _chosen(server, wanted):
+    for server in as_list(organization.get("servers")):
+        if not isinstance(server, Mapping) or not _chosen(server, wanted):
             continue
         name, fqdn = (str(server.get(key) or "") for key in ("name", "fqdn"))
         usable = [text for text in ((fqdn, name) if wanted.hostnames == "fqdn" else (name, fqdn)) if _HOST.fullmatch(text)]
@@ -66,7 +68,7 @@ def hosts(organization: Mapping[str, Any], wanted: Wanted) -> tuple[list[Found],
 
 
 def _chosen(server: Mapping[str, Any], wanted: Wanted) -> bool:
-    roles = {str(role).casefold() for role in server.get("roles") or []}
+    roles = {str(role).casefold() for role in as_list(server.get("roles"))}
     names = [str(server.get(key)).casefold() for key in ("name", "fqdn") if server.get(key)]
     return (
         server.get("product") in wanted.products
@@ -88,7 +90,7 @@ def groups(server: Mapping[str, Any], state: str) -> Iterable[str]:
     """Return the groups of a server. ``state``: as ``em`` tells it."""
     yield SERVERS
     yield PRODUCTS.get(str(server.get("product")), "exchange_unknown")
-    for role in server.get("roles") or []:
+    for role in as_list(server.get("roles")):
         yield f"exchange_role_{group(role)}"
     if server.get("site"):
         yield f"exchange_site_{group(server['site'])}"

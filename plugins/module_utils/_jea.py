@@ -168,7 +168,8 @@ def problems() -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    # PowerShell takes the quotes of typography for the plain one.
+    return "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
 
 
 def _parameter(row: Row, name: str, pattern: str | None) -> str:

@@ -11,6 +11,7 @@ Note that this module util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import ntpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_co
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, ConfigurationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
 
 #: FACTS.md 7: the roles and version of an installation, and what makes a machine an Edge server.
 SETUP_KEY = r"HKLM:\SOFTWARE\Microsoft\ExchangeServer\v15\Setup"
@@ -208,7 +210,7 @@ def observe(
     dll = ntpath.join(actual, "System32", "inetsrv", "rewrite.dll")
     system = _one(answers["os"])
     return Snapshot(
-        name=str(system.get("CSName") or "") if system is not None else "",
+        name=(word(system.get("CSName")) or "") if system is not None else "",
         os=_os(system),
         setup=setup,
         is_edge=bool(answers["edge"].objects and plain(answers["edge"].objects[0]) is True),
@@ -282,11 +284,10 @@ def _version(answer: Answer) -> str | None:
     for item in answer.objects:
         info = item.get("VersionInfo") if isinstance(item, PSObject) else None
         if isinstance(info, PSObject):
-            parts = [info.get(name) for name in ("FileMajorPart", "FileMinorPart", "FileBuildPart", "FilePrivatePart")]
-            if all(isinstance(part, int) for part in parts):
+            parts = [number(info.get(name)) for name in ("FileMajorPart", "FileMinorPart", "FileBuildPart", "FilePrivatePart")]
+            if all(part is not None for part in parts):
                 return ".".join(str(part) for part in parts)
-            text = info.get("FileVersion")
-            return str(text) if text else None
+            return word(info.get("FileVersion")) or None
     return None
 
 
@@ -294,10 +295,10 @@ def _environment(answer: Answer) -> dict[str, str]:
     found = {}
     for item in answer.objects:
         if isinstance(item, PSObject):
-            name = str(item.get("Key") or item.get("Name") or "")
+            name = word(item.get("Key")) or word(item.get("Name")) or ""
             known = next((entry for entry in ENVIRONMENT if entry.lower() == name.lower()), None)
             if known:
-                found[known] = str(item.get("Value") or "")
+                found[known] = (word(item.get("Value")) or "")
     return found
 
 
@@ -306,7 +307,7 @@ def _keys(answer: Answer) -> tuple[dict[str, Any] | None, str | None]:
     version: str | None = None
     for item in answer.objects:
         if isinstance(item, PSObject):
-            child = str(item.get("PSChildName") or "").lower()
+            child = (word(item.get("PSChildName")) or "").lower()
             if child == "setup":
                 setup = dict(item.properties)
             elif child == "url rewrite":
@@ -316,7 +317,7 @@ def _keys(answer: Answer) -> tuple[dict[str, Any] | None, str | None]:
 
 def _text(source: Mapping[str, Any] | None, name: str) -> str | None:
     value = source.get(name) if source else None
-    return str(plain(value)) if value is not None and str(plain(value)) else None
+    return word(value) or None
 
 
 def _os(system: PSObject | None) -> dict[str, Any]:
@@ -324,14 +325,14 @@ def _os(system: PSObject | None) -> dict[str, Any]:
         return {}
     boot = system.get("LastBootUpTime")
     return {
-        "caption": system.get("Caption"),
-        "version": system.get("Version"),
-        "build": system.get("BuildNumber"),
-        "language": system.get("OSLanguage"),
-        "last_boot": boot.isoformat() if hasattr(boot, "isoformat") else None,
+        "caption": word(system.get("Caption")),
+        "version": word(system.get("Version")),
+        "build": word(system.get("BuildNumber")),
+        "language": number(system.get("OSLanguage")),
+        "last_boot": boot.isoformat() if isinstance(boot, datetime.datetime) else None,
     }
 
 
 def _service(answer: Answer) -> Service | None:
     item = _one(answer)
-    return Service(str(item.get("Name")), str(item.get("State")), str(item.get("StartMode"))) if item is not None else None
+    return Service((word(item.get("Name")) or ""), (word(item.get("State")) or ""), (word(item.get("StartMode")) or "")) if item is not None else None

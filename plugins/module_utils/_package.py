@@ -19,12 +19,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _authenticode, _certificates
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional, require
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, ConnectionFailure, InvalidInput, Refused, VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Session, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import ABSENT, content, failed, file_bytes
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import shown
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 x509 = optional("cryptography.x509")
 
@@ -100,9 +101,9 @@ def check_signature(host: Session, path: str, organization: str, name: str, data
         if answer.errors:
             raise failed(answer)
         raise CmdletError("Get-AuthenticodeSignature wrote nothing", "Get-AuthenticodeSignature", reason="answer_malformed")
-    status = text(found.get("Status")) or "unknown"
+    status = word(found.get("Status")) or "unknown"
     if status != "Valid":
-        why = " ".join((text(found.get("StatusMessage")) or "").split())
+        why = " ".join((word(found.get("StatusMessage")) or "").split())
         raise VerifyError(
             f"{name}: Windows says {status} about its Authenticode signature, Valid is needed; it was not run. "
             f"Fetch the package again from Microsoft.{' Windows: ' + shown(why) if why else ''}", "signature_invalid", status=status,
@@ -168,7 +169,7 @@ class Folder:
         self.host.change((call("New-Item", ItemType="Directory", Path=self.path),))
         (answer,) = self.host.read([(call("Get-Acl", LiteralPath=self.path),)])
         item = answer.objects[0] if answer.objects else None
-        sddl = str(item.get("Sddl") or "") if isinstance(item, PSObject) else ""
+        sddl = (word(item.get("Sddl")) or "") if isinstance(item, PSObject) else ""
         others = writers(sddl)
         if others:
             raise Refused(
@@ -219,7 +220,7 @@ def remove_folder(host: Session, path: str) -> str | None:
     try:
         (listing,) = host.read([(call("Get-ChildItem", LiteralPath=path, Force=True),)])
         for item in listing.objects:
-            name = str(item.get("FullName") or "") if isinstance(item, PSObject) else ""
+            name = (word(item.get("FullName")) or "") if isinstance(item, PSObject) else ""
             if name:
                 host.change((call("Remove-Item", LiteralPath=name, Force=True, Confirm=False),))
         if not listing.errors:

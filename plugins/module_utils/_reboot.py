@@ -17,6 +17,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._registry_keys import COMPONENT_SERVICING, SESSION_MANAGER, UPDATE_EXE, WINDOWS_UPDATE
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 #: Seconds between two looks at a server that restarts, at most; the first ones follow sooner.
 POLL = 10.0
@@ -40,7 +41,7 @@ def pending_reasons(answers: Mapping[str, Answer]) -> tuple[str, ...]:
     for item in answers["pending_values"].objects:
         if not isinstance(item, PSObject):
             continue
-        key = str(item.get("PSChildName") or "").lower()
+        key = (word(item.get("PSChildName")) or "").lower()
         if key == "session manager" and plain(item.get("PendingFileRenameOperations")):
             reasons.append("file_rename")
         elif key == "updateexevolatile" and plain(item.get("Flags")):

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_dict, as_list, covers, server_of
+from ansible_collections.exchange.mitigation.plugins.module_utils._drift import as_dict, as_list, covers, server_of, switch
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_compare import changes
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_next import next_steps
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_text import clean
@@ -66,7 +66,7 @@ def build(
         "schema": SCHEMA,
         "generated_at": generated_at,
         "run_id": run_id or None,
-        "organization": {"name": known.get("name"), "mitigations_enabled": known.get("mitigations_enabled")},
+        "organization": {"name": clean(known.get("name")) or None, "mitigations_enabled": switch(known.get("mitigations_enabled"))},
         "feed": _feed(published),
         "mitigations": [_column(column, servers) for column in columns],
         "servers": servers,

@@ -19,6 +19,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ApplyError, CmdletError, ConnectionFailure, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import EDGE_KEY, SETUP_KEY, failed, refuse_machine
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
 
 MITIGATION = "MSExchangeMitigation"
 FLIGHTING = "MSExchangeFlighting"
@@ -83,7 +84,7 @@ def read(host: Session, name: str) -> State:
 def states(host: Session, names: list[str]) -> list[str]:
     """Return the state of each service, ``missing`` for one that is not there."""
     answers = host.read([_query(name) for name in names])
-    return [str(row.get("State")) if (row := _first(answer)) is not None else "missing" for answer in answers]
+    return [(word(row.get("State")) or "") if (row := _first(answer)) is not None else "missing" for answer in answers]
 
 
 def look(host: Session, name: str) -> State:
@@ -187,7 +188,7 @@ def _down(host: Session, name: str) -> str:
 def _mode(host: Session, name: str) -> str:
     (answer,) = host.read([_query(name)])
     row = _first(answer)
-    return "" if row is None else {"Disabled": "disabled"}.get(str(row.get("StartMode")), "")
+    return "" if row is None else {"Disabled": "disabled"}.get((word(row.get("StartMode")) or ""), "")
 
 
 def _wait(host: Session, name: str, wanted: str, timeout: float) -> State:
@@ -209,14 +210,14 @@ def _first(answer: Answer) -> PSObject | None:
 
 
 def _state(row: PSObject, needs: Mapping[str, str]) -> State:
-    process = plain(row.get("ProcessId"))
-    return State(str(row.get("Name")), str(row.get("State")), str(row.get("StartMode")), int(process) if isinstance(process, int) else 0, needs)
+    name, state, mode = (word(row.get(member)) or "" for member in ("Name", "State", "StartMode"))
+    return State(name, state, mode, number(row.get("ProcessId")) or 0, needs)
 
 
 def _absence(name: str, answers: list[Answer]) -> Refused:
     """Return why a server has no such service; raises it where the machine is none for this collection."""
     system = _first(answers[4])
-    computer = str(system.get("CSName")) if system is not None else "this machine"
+    computer = (word(system.get("CSName")) or "") if system is not None else "this machine"
     bag = _first(answers[2])
     edge = any(plain(value) is True for value in answers[3].objects)
     refuse_machine(computer, edge, dict(bag.properties) if bag is not None else None)

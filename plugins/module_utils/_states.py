@@ -15,6 +15,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 
 APPHOST = "MACHINE/WEBROOT/APPHOST"
 
@@ -58,7 +59,7 @@ def states_from(answers: Sequence[Answer], services: Sequence[str], pools: Seque
     found: dict[str, ServiceState | None] = {name.lower(): None for name in services}
     if services:
         for item in _objects(answers[0]):
-            found[str(item.get("Name")).lower()] = ServiceState(str(plain(item.get("State"))), str(plain(item.get("StartMode"))))
+            found[(word(item.get("Name")) or "").lower()] = ServiceState((word(item.get("State")) or ""), (word(item.get("StartMode")) or ""))
     behind = answers[1 if services else 0 :]
     return States(found, {name.lower(): _pool(behind[2 * i], behind[2 * i + 1]) for i, name in enumerate(pools)})
 
@@ -68,10 +69,10 @@ def _pool(configured: Answer, state: Answer) -> PoolState | None:
     if not elements:
         return None
     auto_start = plain(elements[0].get("autoStart"))
-    values = [plain(item.get("Value")) for item in _objects(state)]
+    values = [word(item.get("Value")) or "" for item in _objects(state)]
     if not isinstance(auto_start, bool) or not values:
         raise CmdletError("The application pool's state or autoStart was expected, the server sent neither.", "Get-WebAppPoolState", reason="answer_malformed")
-    return PoolState(str(values[0]), auto_start)
+    return PoolState(values[0], auto_start)
 
 
 def _objects(answer: Answer) -> list[PSObject]:

@@ -33,6 +33,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._observe impor
     version_info,
 )  # fmt: skip
 from ansible_collections.exchange.mitigation.plugins.module_utils._reboot import pending_reasons, pending_statements
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
 
 #: The last version that Microsoft published, as its package says it (FACTS.md 6).
 LATEST = "7.2.1993"
@@ -51,7 +52,7 @@ def version_key(version: str) -> tuple[int, ...]:
     The package of URL Rewrite 2.1 is 7.2.1993 and its file 7.1.1993.2351: the second number is not the same everywhere,
     the third is the build. So versions 7.x are compared by build. A text without numbers is older than anything.
     """
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+    numbers = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:4])
     return (7, *numbers[2:3]) if len(numbers) >= 3 and numbers[0] == 7 else numbers
 
 
@@ -165,7 +166,7 @@ def observe(host: Session) -> Machine:
     environment = {}
     for item in answers["environment"].objects:
         if isinstance(item, PSObject):
-            environment[str(item.get("Key") or item.get("Name"))] = str(item.get("Value") or "")
+            environment[word(item.get("Key")) or word(item.get("Name")) or ""] = (word(item.get("Value")) or "")
     actual = next((value for name, value in environment.items() if name.lower() in ("windir", "systemroot") and value), windows)
     if actual.rstrip("\\").lower() != windows.lower():
         windows = actual.rstrip("\\")
@@ -174,7 +175,7 @@ def observe(host: Session) -> Machine:
     system = next((item for item in answers["os"].objects if isinstance(item, PSObject)), None)
     if system is None:
         raise failed(answers["os"]) if answers["os"].errors else CmdletError("Win32_OperatingSystem is empty", "Get-CimInstance", reason="answer_malformed")
-    bags = {str(item.get("PSChildName") or "").lower(): item for item in answers["keys"].objects if isinstance(item, PSObject)}
+    bags = {(word(item.get("PSChildName")) or "").lower(): item for item in answers["keys"].objects if isinstance(item, PSObject)}
     boot = system.get("LastBootUpTime")
     support, problem = None, None
     data: bytes | None = None
@@ -184,10 +185,10 @@ def observe(host: Session) -> Machine:
     except (ConfigurationError, CmdletError) as exc:
         problem = exc.message
     return Machine(
-        name=str(system.get("CSName") or ""),
+        name=(word(system.get("CSName")) or ""),
         os={
-            "caption": system.get("Caption"), "version": system.get("Version"), "build": system.get("BuildNumber"),
-            "language": system.get("OSLanguage"), "product_type": system.get("ProductType"),
+            "caption": word(system.get("Caption")), "version": word(system.get("Version")), "build": word(system.get("BuildNumber")),
+            "language": number(system.get("OSLanguage")), "product_type": number(system.get("ProductType")),
         },
         boot=boot if isinstance(boot, datetime.datetime) else None,
         windows=windows,
@@ -199,7 +200,7 @@ def observe(host: Session) -> Machine:
         ucrt_update=bool(answers["hotfix"].objects),
         ucrt_file=any(plain(value) is True for value in answers["ucrt"].objects),
         pending=pending_reasons(answers),
-        leftovers=tuple(str(item.get("FullName")) for item in answers["leftovers"].objects if isinstance(item, PSObject) and item.get("FullName")),
+        leftovers=tuple((word(item.get("FullName")) or "") for item in answers["leftovers"].objects if isinstance(item, PSObject) and item.get("FullName")),
         application_host=data,
         environment=environment,
         can_install=bool(answers["installer"].objects),
@@ -235,7 +236,7 @@ def refuse_unsuitable(machine: Machine, action: str) -> None:
         raise Refused(f"{name} runs {machine.os.get('caption')}; Windows Server 2012 or newer is needed", "unsupported_os")
     if machine.iis_version is None or machine.application_host is None:
         raise Refused(f"{name} has no IIS (registry key {IIS_KEY} or applicationHost.config is missing); install the role Web-Server first", "iis_missing")
-    if int(re.findall(r"\d+", machine.iis_version)[0]) < 7:
+    if int(re.findall(r"\d{1,9}", machine.iis_version)[0]) < 7:
         raise Refused(f"{name} has IIS {machine.iis_version}; IIS 7 or newer is needed", "iis_missing")
     if not machine.ucrt:
         raise Refused(
@@ -263,16 +264,17 @@ def find_product(host: Session, machine: Machine, given: str | None) -> str:
     if given:
         return given.upper()
     (listing,) = host.read([product_statement()])
-    codes = [str(item.get("PSChildName")) for item in listing.objects if isinstance(item, PSObject) and _CODE.fullmatch(str(item.get("PSChildName")))]
+    names = [word(item.get("PSChildName")) or "" for item in listing.objects if isinstance(item, PSObject)]
+    codes = [name for name in names if _CODE.fullmatch(name)]
     products: list[PSObject] = []
     if codes:
         (answer,) = host.read([(call("Get-ItemProperty", LiteralPath=[f"{UNINSTALL_KEY}\\{code}" for code in codes]),)])
         products = [item for item in answer.objects if isinstance(item, PSObject)]
     wanted = version_key(machine.version or "")
     found = sorted({
-        str(item.get("PSChildName")).upper() for item in products
-        if str(item.get("Publisher") or "").startswith("Microsoft") and str(item.get("DisplayVersion") or "").startswith("7.")
-        and version_key(str(item.get("DisplayVersion"))) == wanted
+        (word(item.get("PSChildName")) or "").upper() for item in products
+        if (word(item.get("Publisher")) or "").startswith("Microsoft") and (word(item.get("DisplayVersion")) or "").startswith("7.")
+        and version_key(word(item.get("DisplayVersion")) or "") == wanted
     })  # fmt: skip
     if len(found) == 1:
         return found[0]
@@ -302,25 +304,24 @@ def rules_in_use(host: Session, machine: Machine) -> list[str]:
     found = [own.path] if _REWRITE.search(_COMMENT.sub(b"", machine.application_host)) else []
     for path, answer in zip(paths, host.read([content(path) for path in paths])):
         data = file_bytes(answer)
-        text = data.decode("utf-16").encode() if data and data[:2] in (b"\xff\xfe", b"\xfe\xff") else data
+        text = data.decode("utf-16", "replace").encode("utf-8", "replace") if data and data[:2] in (b"\xff\xfe", b"\xfe\xff") else data
         if text and _REWRITE.search(_COMMENT.sub(b"", text)):
             found.append(path)
     return found
 
 
 def _windows(system: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", str(system.get("version") or ""))[:3])
+    return tuple(int(part) for part in re.findall(r"\d+", (word(system.get("version")) or ""))[:3])
 
 
 def _iis_version(bag: PSObject | None) -> str | None:
-    if bag is None or not isinstance(plain(bag.get("MajorVersion")), int):
+    if bag is None or number(bag.get("MajorVersion")) is None:
         return None
-    return f"{plain(bag.get('MajorVersion'))}.{plain(bag.get('MinorVersion')) or 0}"
+    return f"{number(bag.get('MajorVersion'))}.{number(bag.get('MinorVersion')) or 0}"
 
 
 def _text(bag: PSObject | None, name: str) -> str | None:
-    value = plain(bag.get(name)) if bag is not None else None
-    return str(value) if value not in (None, "") else None
+    return word(bag.get(name)) or None if bag is not None else None
 
 
 def _file_version(answer: Answer) -> str | None:
@@ -332,7 +333,7 @@ def _file_version(answer: Answer) -> str | None:
     for item in answer.objects:
         info = item.get("VersionInfo") if isinstance(item, PSObject) else None
         if isinstance(info, PSObject):
-            parts = [plain(info.get(name)) for name in ("FileMajorPart", "FileMinorPart", "FileBuildPart", "FilePrivatePart")]
+            parts = [number(info.get(name)) for name in ("FileMajorPart", "FileMinorPart", "FileBuildPart", "FilePrivatePart")]
             if all(isinstance(part, int) for part in parts) and any(parts):
                 return ".".join(str(part) for part in parts)
     return None

@@ -24,6 +24,9 @@ ASCII_COMPATIBLE = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252"})
 _TAG = re.compile(rb"<[^>\"']*(?:(?:\"[^\"]*\"|'[^']*')[^>\"']*)*>")
 #: Configuration files nest about ten elements deep; more than this is not one.
 MAX_DEPTH = 200
+#: Bytes and elements of a file: many times what a server with a thousand sites has.
+MAX_BYTES = 16 * 1024 * 1024
+MAX_ELEMENTS = 200_000
 
 
 class Element:
@@ -131,6 +134,7 @@ class _Builder:
         self.sniffed = sniffed
         self.codec = sniffed or "utf-8"
         self.root: Element | None = None
+        self.count = 0
         self.open: list[Element] = []
         self.parser = expat.ParserCreate()
         self.parser.ordered_attributes = False
@@ -159,6 +163,9 @@ class _Builder:
         """Open an element."""
         if len(self.open) >= MAX_DEPTH:
             raise _Malformed(self.parser.CurrentLineNumber, f"elements are nested deeper than {MAX_DEPTH}")
+        self.count += 1
+        if self.count > MAX_ELEMENTS:
+            raise _Malformed(self.parser.CurrentLineNumber, f"there are more than {MAX_ELEMENTS} elements")
         start = self.parser.CurrentByteIndex
         parent = self.open[-1] if self.open else None
         element = Element(tag, attributes, self.parser.CurrentLineNumber, start, self.tag_end(start), parent)
@@ -198,6 +205,8 @@ class _Builder:
 
 @functools.lru_cache(maxsize=64)
 def _tree(data: bytes) -> Document:
+    if len(data) > MAX_BYTES:
+        raise _Malformed(1, f"the file has more than {MAX_BYTES} bytes")
     builder = _Builder(data, _sniff(data))
     try:
         builder.parser.Parse(data, True)

@@ -15,6 +15,7 @@ import importlib
 import json
 import signal
 import traceback
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from ansible.utils.display import Display
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConnectionFailure, InvalidInput, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Session
 from ansible_collections.exchange.mitigation.plugins.module_utils._options import FROM_VARIABLES
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import harmless, shown
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._endpoints import connection_password, exchange_session, host_session, snapin_session
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._session import PsrpSession
 
@@ -82,7 +84,7 @@ class ActionTask:
 
     def progress(self, message: str) -> None:
         """Show a line at -v."""
-        display.v(remove_values(message, self._secrets), host=self.inventory_hostname)
+        display.v(shown(str(remove_values(message, self._secrets))), host=self.inventory_hostname)
 
     def close(self) -> None:
         """Close every session that was opened. Never raises."""
@@ -143,7 +145,7 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
             task.close()
         if task.warnings:
             result["warnings"] = list(result.get("warnings", [])) + task.warnings
-        return dict(remove_values(result, secrets))
+        return dict(harmless(remove_values(result, secrets)))
 
     def _outcome(self, module: Any, task: ActionTask) -> dict[str, Any]:
         """Run the module, and its effect unless this is check mode; exceptions become results here and nowhere else."""
@@ -238,10 +240,24 @@ def _secrets(spec: Mapping[str, Any], params: Any) -> set[str]:
             continue
         if option.get("no_log"):
             found.update(_texts(value))
+        elif isinstance(value, str) and "://" in value:
+            found |= _url_secrets(value)
         elif option.get("options"):
             for item in value if isinstance(value, list) else [value]:
                 found |= _secrets(option["options"], item)
     return found
+
+
+def _url_secrets(url: str) -> set[str]:
+    """Return what of a URL may be a secret: the password of a user, and a query such as the signature of a shared link."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        password = parts.password or ""
+    except ValueError:
+        return {url}
+    words = [password, urllib.parse.unquote(password), parts.query, *(value for dummy, value in urllib.parse.parse_qsl(parts.query))]
+    # Shorter ones are no secrets, and would be taken out of every sentence.
+    return {word for word in words if len(word) >= 8 or (word and word in (password, urllib.parse.unquote(password)))}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
@@ -43,6 +44,10 @@ _STATUS: dict[int, tuple[str, str, str]] = {
     404: ("endpoint_not_found", "has nothing at this address (HTTP 404)", "check scheme, port and path"),
     503: ("service_unavailable", "is not available (HTTP 503)", "check that the service runs"),
 }
+
+
+#: What the libraries raise over an answer that is not what they expect.
+_NO_MESSAGE = (ET.ParseError, ClixmlError, UnicodeError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError, struct.error)
 
 
 def classify(exc: BaseException, where: str, user: str | None = None) -> ConnectionFailure:
@@ -92,7 +97,7 @@ def _judge(exc: BaseException, user: str | None) -> tuple[str, str, str, str]:
         return _plugin(exc, user)
     if isinstance(exc, OSError):
         return _socket(exc)
-    if isinstance(exc, (ET.ParseError, ClixmlError, UnicodeError, KeyError, IndexError, AttributeError)) or "FragmentError" in names:
+    if isinstance(exc, _NO_MESSAGE) or "FragmentError" in names:
         return "answer_malformed", "gave an answer that is no WS-Management or PowerShell message", "check that the address is that of WinRM", _text(exc)
     if "InvalidPSRPOperation" in names or "InvalidRunspacePoolStateError" in names:
         return "session_broken", "ended the PowerShell session", "run the task again; see the server's event log if it stays", _text(exc)
@@ -106,7 +111,7 @@ def _fault(exc: BaseException) -> tuple[str, str, str, str]:
     if isinstance(code, int) and code in FAULTS:
         reason, what, remedy = FAULTS[code]
         return reason, what, remedy, f"fault {code}"
-    return "wsman_fault", "answered with a WS-Management fault", "see the text of the fault", f"{code}: {detail}" if detail else str(code)
+    return "wsman_fault", "answered with a WS-Management fault", "see the text of the fault", _text(f"{code}: {detail}" if detail else code)
 
 
 def _status(code: int) -> tuple[str, str, str, str]:

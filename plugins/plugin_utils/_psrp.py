@@ -11,12 +11,14 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, decode, plain, text
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, PSObject, decode, gated, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._pipeline_xml import Unwritable, create_pipeline, ready
 
 #: None without pypsrp; require("pypsrp") raises MissingLibrary before any of them is used.
@@ -37,6 +39,12 @@ CATEGORIES = (
     "ProtocolError", "ConnectionError", "AuthenticationError", "LimitsExceeded", "QuotaExceeded", "NotEnabled",
 )
 
+#: Characters of an error's texts; Exchange writes the longest, of some hundred.
+MAX_MESSAGE = 4000
+
+#: Characters that one pipeline may write.
+MAX_OUTPUT = 48 * 1024 * 1024
+
 #: Host methods that wait for an answer (MS-PSRP 2.2.3.17): ReadLine, secure ReadLine, Prompt, PromptForCredential twice, PromptForChoice.
 PROMPTS = (11, 12, 23, 24, 25, 26)
 
@@ -50,6 +58,8 @@ class Recorder(Serializer):  # type: ignore[misc]
         self.prompts: list[int] = []
         #: the next message that creates a pipeline, where it is written already
         self.prepared: bytes | None = None
+        #: characters of output that came
+        self.size = 0
 
     def serialize(self, value: Any, metadata: Any = None, parent: Any = None, clear: bool = True) -> Any:
         """Write a message; one that was prepared is taken as it is."""
@@ -57,10 +67,20 @@ class Recorder(Serializer):  # type: ignore[misc]
             return self.prepared
         return super().serialize(value, metadata, parent, clear)
 
+    def begin(self) -> None:
+        """Forget what came before: a pipeline begins."""
+        self.events.clear()
+        self.prompts.clear()
+        self.size = 0
+
     def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
         """Decode a message, or keep it; ``element`` is text for a whole message and an element for a part of one."""
         if not isinstance(element, str):
             return super().deserialize(element, metadata, clear)
+        gated(element.encode("utf-8", "surrogatepass"))
+        self.size += len(element)
+        if self.size > MAX_OUTPUT:
+            raise ClixmlError(f"the pipeline wrote more than {MAX_OUTPUT} characters")
         if metadata is None:
             self.events.append((OUTPUT, element))
             return None
@@ -114,6 +134,7 @@ class Pipeline:
         self.pool = pool
         self.recorder = recorder
         self.statements = tuple(statements)
+        self.limit: float | None = None
         self.shell = powershell.PowerShell(pool)
         for position, statement in enumerate(statements):
             if position:
@@ -127,15 +148,18 @@ class Pipeline:
             self.shell.add_parameter(name, wire(value))
 
     def run(self) -> Outcome:
-        """Run it to its end. Raises what the transport raises."""
-        self.recorder.events.clear()
-        self.recorder.prompts.clear()
+        """Run it to its end. Raises what the transport raises, TimeoutError after ``limit`` seconds."""
+        self.recorder.begin()
+        self.pool.connection.transport.begin()
+        end = None if self.limit is None else time.monotonic() + self.limit
         self.recorder.prepared = self._message()
         try:
             self.shell.begin_invoke()
         finally:
             self.recorder.prepared = None
         while self.shell.state == complex_objects.PSInvocationState.RUNNING:
+            if end is not None and time.monotonic() > end:
+                raise TimeoutError(f"the pipeline ran for more than {self.limit} seconds")
             self.shell.poll_invoke()
             if self.recorder.prompts:
                 self.shell.stop()
@@ -182,11 +206,13 @@ def error_record(message: Any) -> ErrorRecord:
     """Return the error record of a decoded ERROR_RECORD or PIPELINE_STATE message (MS-PSRP 2.2.2.20, 2.2.2.21)."""
     found = message.get("ExceptionAsErrorRecord") if isinstance(message, PSObject) and message.has("ExceptionAsErrorRecord") else message
     if not isinstance(found, PSObject):
-        return ErrorRecord(text(found) or "an error without a text", "", CATEGORIES[0], "", "")
+        return ErrorRecord((word(found) or "")[:MAX_MESSAGE] or "an error without a text", "", CATEGORIES[0], "", "")
     exception = found.get("Exception")
-    name = exception.type_names[0] if isinstance(exception, PSObject) and exception.type_names else str(found.get("ErrorCategory_Reason") or "")
-    shown = found.get("ErrorDetails_Message") or (exception.get("Message") if isinstance(exception, PSObject) else text(exception)) or found.to_string
+    name = exception.type_names[0] if isinstance(exception, PSObject) and exception.type_names else word(found.get("ErrorCategory_Reason")) or ""
+    said = exception.get("Message") if isinstance(exception, PSObject) else exception
+    shown = word(found.get("ErrorDetails_Message")) or word(said) or found.to_string or ""
     number = found.get("ErrorCategory_Category")
     category = CATEGORIES[number] if isinstance(number, int) and 0 <= number < len(CATEGORIES) else CATEGORIES[0]
-    target = text(found.get("TargetObject")) or str(found.get("ErrorCategory_TargetName") or "")
-    return ErrorRecord(str(shown or ""), str(found.get("FullyQualifiedErrorId") or ""), category, name.removeprefix("Deserialized."), target)
+    target = word(found.get("TargetObject")) or word(found.get("ErrorCategory_TargetName")) or ""
+    fqid = word(found.get("FullyQualifiedErrorId")) or ""
+    return ErrorRecord(shown[:MAX_MESSAGE], fqid[:MAX_MESSAGE], category, name[:MAX_MESSAGE].removeprefix("Deserialized."), target[:MAX_MESSAGE])

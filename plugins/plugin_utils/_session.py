@@ -32,6 +32,9 @@ LINGERING = 3
 #: Seconds without a message after which a connection counts as lost: HTTP.sys closes idle ones after 120 (WINRM.md B).
 IDLE_LIMIT = 90
 
+#: Seconds that a read may take although the server answers every message: no cmdlet that reads takes minutes.
+READ_LIMIT = 1800
+
 
 class PsrpSession:
     """A runspace on one endpoint, opened on first use, rebuilt after any fault, never used further after one.
@@ -152,6 +155,7 @@ class PsrpSession:
             while len(self._finished) >= LINGERING:
                 self._finished.pop(0).terminate()
             pipeline = Pipeline(link.pool, link.recorder, statements)
+            pipeline.limit = None if changing else READ_LIMIT
             sent = True
             outcome = pipeline.run()
             self._busy = False

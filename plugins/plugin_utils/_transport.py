@@ -15,6 +15,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, gated
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify, never_connected, wmi_code
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import Recorder, record
@@ -28,16 +29,67 @@ winrm_exceptions = optional("winrm.exceptions")
 #: Seconds that the cleanup after a fault may take for each of its two or three requests.
 CLEANUP_TIMEOUT = 5
 
+#: Bytes of the body of one HTTP answer, and of all answers to one pipeline. Envelopes have 150 or 500 KiB; no answer that is wanted comes near.
+MAX_BODY = 16 * 1024 * 1024
+MAX_ANSWER = 64 * 1024 * 1024
+
 #: Stands in for the cmd shell that the winrm plugin would open although nothing uses it.
 NO_SHELL = "not opened"
 
 
-class OneTry:
+def bound(session: Any) -> Any:
+    """Make a session of requests read no more than MAX_BODY of any answer; returns it."""
+    for adapter in session.adapters.values() if session is not None else ():
+        if not isinstance(adapter.send, functools.partial) or adapter.send.func is not _sent:
+            adapter.send = functools.partial(_sent, adapter.send)
+    return session
+
+
+def _sent(send: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # The body is left for later: the handlers of NTLM take the certificate from the connection, which reading to the end closes.
+    response = send(*args, **kwargs)
+    stream = getattr(response.raw, "stream", None)
+    if stream is not None:
+        response.raw.stream = functools.partial(_counted, stream)
+    return response
+
+
+def _counted(stream: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    total = 0
+    for chunk in stream(*args, **kwargs):
+        total += len(chunk)
+        if total > MAX_BODY:
+            raise ClixmlError(f"an HTTP answer has more than {MAX_BODY} bytes")
+        yield chunk
+
+
+class Answers:
+    """Counts what the server sends, from one ``begin`` to the next."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def begin(self) -> None:
+        """Start anew: a pipeline begins."""
+        self.received = 0
+
+    def take(self, answer: bytes) -> bytes:
+        """Return an answer that may be given to an XML parser. Raises ClixmlError."""
+        self.received += len(answer)
+        if self.received > MAX_ANSWER:
+            raise ClixmlError(f"the answers have more than {MAX_ANSWER} bytes")
+        return gated(answer)
+
+
+class OneTry(Answers):
     """A transport for pypsrp's WSMan that sends every message once: a lost answer is never asked for again."""
 
     def __init__(self, transport: Any, answered: bool = False) -> None:
+        super().__init__()
         self.transport = transport
         self.answered = answered
+        bound(transport.session)
+        transport._build_session = functools.partial(_built, transport._build_session)  # pylint: disable=protected-access
 
     @property
     def endpoint(self) -> str:
@@ -51,7 +103,7 @@ class OneTry:
         except pypsrp_exceptions.WinRMTransportError as exc:
             raise _fault(exc.protocol, exc.code, exc.response_text) from exc
         self.answered = True
-        return answer
+        return self.take(answer)
 
     def renew(self) -> None:
         """Forget the connection and its keys; the next message authenticates anew, with the cleanup's time limit."""
@@ -66,20 +118,35 @@ class OneTry:
             self.transport.close()
 
 
+def _built(build: Callable[[], Any]) -> Any:
+    return bound(build())
+
+
+def _sending(send: Callable[..., Any], session: Any, request: Any) -> Any:
+    return send(bound(session), request)
+
+
 def _fault(protocol: str, status: int, response: str) -> Exception:
     """Return what WSMan expects for an HTTP error: it reads WS-Management faults out of it, but not those of WMI."""
     code = wmi_code(response)
+    try:
+        gated(str(response or "").encode("utf-8", "replace"))
+    except ClixmlError:
+        response = ""  # an error page, or worse: nothing that an XML parser shall see
     if code is not None:
         return pypsrp_exceptions.WSManFaultError(code, None, None, None, None, None)  # type: ignore[no-any-return]
     return pypsrp_exceptions.WinRMTransportError(protocol, status, response)  # type: ignore[no-any-return]
 
 
-class PywinrmTransport:
+class PywinrmTransport(Answers):
     """pywinrm's transport under pypsrp's WSMan: kinit, certificates, CredSSP and proxies are as the inventory has them."""
 
     def __init__(self, transport: Any) -> None:
+        super().__init__()
         self.transport = transport
         self.answered = False
+        # Every request of pywinrm passes here, those that set the encryption up while the session is built included.
+        transport._send_message_request = functools.partial(_sending, transport._send_message_request)  # pylint: disable=protected-access
 
     @property
     def endpoint(self) -> str:
@@ -91,7 +158,7 @@ class PywinrmTransport:
         try:
             answer: bytes = self.transport.send_message(message)
             self.answered = True
-            return answer
+            return self.take(answer)
         except winrm_exceptions.WinRMTransportError as exc:
             raise _fault(exc.protocol, exc.code, exc.response_text) from exc
         except winrm_exceptions.AuthenticationError as exc:

@@ -61,6 +61,8 @@ def mutations(data: bytes, count: int, source: random.Random) -> Iterable[bytes]
     for dummy in range(count):
         mutated = bytearray(data)
         for dummy_step in range(source.choice((1, 1, 1, 2, 5))):
+            if not mutated:
+                break
             at, length = source.randrange(len(mutated)), source.choice((1, 1, 2, 8, 40, 400))
             kind = source.randrange(5)
             piece = mutated[at : at + length]
