@@ -28,9 +28,10 @@ class Ran:
 
 
 class AccessLog:
-    """Records of all requests; written to ``path`` as JSON lines where one is given."""
+    """Records of all requests; written to ``path`` as JSON lines where one is given, and kept in memory unless ``keep`` is false."""
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, keep: bool = True) -> None:
+        self.keep = keep
         self.records: list[dict[str, Any]] = []
         self.calls: list[Ran] = []
         self._lock = threading.Lock()
@@ -41,14 +42,16 @@ class AccessLog:
         empty: dict[str, Any] = {"server": "", "endpoint": "", "action": "", "cmdlets": [], "write": False, "bytes_in": 0, "bytes_out": 0, "status": 0}
         line = {key: record.get(key, empty[key]) for key in KEYS}
         with self._lock:
-            self.records.append(line)
+            if self.keep:
+                self.records.append(line)
             if self._handle is not None:
                 os.write(self._handle, (json.dumps(line) + "\n").encode("utf-8"))
 
     def ran(self, call: Ran) -> None:
         """Append a cmdlet that was started."""
-        with self._lock:
-            self.calls.append(call)
+        if self.keep:
+            with self._lock:
+                self.calls.append(call)
 
     def select(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return the records whose keys have the wanted values."""

@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             faults=arguments.fault,
             delay=arguments.delay / 1000,
             bench_wrapper=arguments.bench_wrapper,
+            keep=False,
         )
         with fleet:
             fleet.write_inventory(arguments.inventory)

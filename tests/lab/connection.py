@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.user = self.logon.authenticate(self.headers.get("Authorization"))
             plain, encrypted = self.logon.open(self.headers.get("Content-Type") or "", body)
-            if self.headers.get("Authorization"):
+            if self.headers.get("Authorization") and getattr(self.server.wire.fleet.access_log, "keep", True):
                 listener = self.server
                 getattr(listener.wire.fleet, "logons", []).append((listener.machine.name, listener.endpoint, self.logon.mechanism))
         except auth.Refused as refused:

@@ -42,7 +42,7 @@ class Fleet:
     that ``stop`` removes. ``em``: off, or a variant of ``em.VARIANTS`` that runs every ``em_seconds``. ``faults``: names as on
     the command line. ``lag``: seconds until the other domain controller knows. ``mitigations_enabled``: the organisation's first value.
     ``kerberos``: with a KDC of its own, and Exchange's endpoints Kerberos-only. ``delay``: seconds that every request takes longer.
-    ``bench_wrapper``: for the speed comparison only, see ``lab.bench``.
+    ``bench_wrapper``: for the speed comparison only, see ``lab.bench``. ``keep``: whether what happens is remembered for tests.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Fleet:
         kerberos: bool = False,
         delay: float = 0.0,
         bench_wrapper: str | os.PathLike[str] | None = None,
+        keep: bool = True,
     ) -> None:
         temporary = state is None
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="exchange-lab-") if state is None else state).resolve()
@@ -76,7 +77,7 @@ class Fleet:
         self.refusals: list[str] = []
         #: what sessions at JEA endpoints asked for beyond their capability
         self.beyond: list[str] = []
-        self.access_log = AccessLog(access_log)
+        self.access_log = AccessLog(access_log, keep)
         self.faults = Faults()
         self.sessions = SessionBudget()
         self.scripts_received = 0
