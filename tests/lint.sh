@@ -8,13 +8,17 @@ bin=$root/.venv/bin
 build=$root/.build
 step() { printf '== %s\n' "$*"; }
 
-for tool in ruff mypy yamllint; do
+for tool in ruff mypy yamllint bandit; do
   [ -x "$bin/$tool" ] || "$bin/python" -m pip install -qq "$tool"
 done
 "$bin/python" -c 'import yaml' && "$bin/python" -m pip install -qq types-PyYAML types-requests
 
 step ruff
 "$bin/ruff" check plugins tests extensions
+step bandit
+"$bin/bandit" -q -r plugins extensions roles 2>/dev/null
+step 'the lock of the test environment'
+"$bin/python" tests/lock.py --check
 step yamllint
 "$bin/yamllint" --strict galaxy.yml meta playbooks roles extensions changelogs tests/config.yml
 step mypy

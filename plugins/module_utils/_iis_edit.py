@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape  # nosec B406  # writes, parses nothing
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import Setting, settings
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Document, Element, parse

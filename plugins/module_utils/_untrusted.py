@@ -63,7 +63,7 @@ def _harmless(value: Any, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         return "..."
     if isinstance(value, Mapping):
-        return {(_harmless(key, depth + 1) if isinstance(key, str) else key): _harmless(item, depth + 1) for key, item in value.items()}
+        return {(key if key is None or isinstance(key, int) else shown(str(key))): _harmless(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_harmless(item, depth + 1) for item in value]
     if isinstance(value, PSObject):

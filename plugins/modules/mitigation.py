@@ -175,6 +175,8 @@ options:
   journal_dir:
     description:
       - Directory on the controller for the journal, which holds the bytes of every changed file before and after. Created with mode 0700.
+      - Undoing needs these bytes, so whatever secrets stand in a configuration file (connection strings, machine keys) stand in the journal too,
+        in files of mode 0600 and nowhere else. Neither output nor diffs nor reports have them. Keep backups of this folder accordingly.
       - Keep it between runs. An undo that is exact to the byte, and the repair after an interrupted run, come from it.
       - If not set, C(exchange.mitigation/journal) below C(XDG_STATE_HOME) is used.
     type: path

@@ -14,7 +14,7 @@ import errno
 import re
 import socket
 import struct
-import xml.etree.ElementTree as ET
+import xml.etree.ElementTree as ET  # nosec B405  # only the name of its error
 from collections.abc import Iterator
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError

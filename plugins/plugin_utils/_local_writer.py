@@ -13,7 +13,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape  # nosec B406  # writes, parses nothing
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _certificates, _dsig, _xml_guard
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile

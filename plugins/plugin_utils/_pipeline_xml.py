@@ -151,7 +151,7 @@ def create_pipeline(statements: Sequence[Statement], wire: Callable[[Any], Any],
     made.parts.append('<MS><B N="IsNested">false</B>')
     if len(statements) > 1:
         made.open("ExtraCmds", _LIST_OF_OBJECTS)
-        made.sequence(statements, lambda statement: made.extra(statement, wire))
+        made.sequence(statements, lambda statement: made.extra(statement, wire))  # nosec B610  # no Django here
         made.parts.append("</Obj>")
     else:
         made.parts.append('<Nil N="ExtraCmds" />')

@@ -270,7 +270,8 @@ def winrm_link(connection: Any, configuration: str) -> Link:
             connection.shell_id = None
     protocol = connection.protocol
     # The arguments only satisfy the constructor: the transport that it makes is replaced before it is used.
-    wsman = pypsrp_wsman.WSMan("localhost", auth="basic", username="unused", password="unused", ssl=True, operation_timeout=protocol.operation_timeout_sec)
+    options = {"auth": "basic", "username": "unused", "password": "unused", "ssl": True}  # nosec B105  # a word that nobody logs on with
+    wsman = pypsrp_wsman.WSMan("localhost", operation_timeout=protocol.operation_timeout_sec, **options)
     wsman.transport = PywinrmTransport(protocol.transport)
     return _opened(powershell.RunspacePool(wsman, configuration_name=configuration), WinrmLink, connection)
 
