@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.logon.user is not None:
             return False
         iis: Any = getattr(listener.machine, "iis", None)
-        if hasattr(iis, "applications") and not any(app.path.lower() == "/powershell" for app in iis.applications()):
+        if hasattr(iis, "publishes") and not iis.publishes("/powershell"):
             self._answer(404, b"", {})
         elif getattr(listener.machine, "exchange_requires_tls", False) and not listener.tls:
             self._answer(403, b"<html><body><h2>403 - Forbidden: Access is denied.</h2></body></html>", {"Content-Type": "text/html"})

@@ -90,6 +90,11 @@ class Iis:
         """Return the applications of a site."""
         return list(self.configuration.site(site).applications)
 
+    def publishes(self, path: str) -> bool:
+        """Whether a site for clients, whatever its name, has this application."""
+        sites = (site for site in self.configuration.sites() if site.name.lower() != "exchange back end")
+        return any(application.path.lower() == path for site in sites for application in site.applications)
+
     def rewrite_loaded(self, site: Site, path: str, sources: list[Source] | None = None) -> bool:
         """Whether RewriteModule is installed and on for a path."""
         if REWRITE_MODULE.lower() not in {item.get("name").lower() for item in self._native_modules()}:

@@ -35,7 +35,7 @@ EXPECTED: dict[str, tuple[int, int, int]] = {
     "url_rewrite": (9, 6, 1),
     "service": (11, 8, 2),
     "organization": (9, 6, 1),
-    "organization_info": (11, 8, 2),
+    "organization_info": (13, 10, 3),
     "server": (9, 6, 1),
     "server_info": (11, 8, 2),
     "event_info": (11, 8, 2),
@@ -45,7 +45,7 @@ EXPECTED: dict[str, tuple[int, int, int]] = {
 
 #: Module -> where check, run, state and again are gone through over all four connections.
 RHYTHM = {
-    "url_rewrite": "test_url_rewrite.py",
+    "url_rewrite": "url_rewrite/test_url_rewrite.py",
     "service": "test_service.py",
     "organization": "test_settings.py::test_organization_check_run_again",
     "organization_info": "test_server_info.py::test_organization_info_has_the_documented_shape",
