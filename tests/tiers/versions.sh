@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every supported ansible-core, where an interpreter for it is here: ansible-test sanity and units, without an ignore file.
 #   tests/tiers/versions.sh [VERSION...]
+#   tests/tiers/versions.sh --but ENVIRONMENT      all but the ansible-core that this environment has
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -9,8 +10,15 @@ matrix=(2.16:3.10,3.11,3.12 2.17:3.12,3.11,3.10 2.18:3.11,3.12,3.13 2.19:3.13,3.
 
 . tests/tiers/interpreter.sh
 
+but=
+if [ "${1:-}" = --but ]; then
+  but=$("$2/bin/python" -c 'from ansible.release import __version__; print(".".join(__version__.split(".")[:2]))')
+  shift 2
+fi
+
 for row in "${matrix[@]}"; do
   version=${row%%:*}
+  [ "$version" != "$but" ] || continue
   if [ $# -gt 0 ] && [[ " $* " != *" $version "* ]]; then continue; fi
   # shellcheck disable=SC2046
   found=$(interpreter $(tr , ' ' <<<"${row#*:}"))
