@@ -228,8 +228,7 @@ class Server:
 
     def reboot(self, machine: Any, seconds: float = 0.0, spare: Any = None) -> None:
         """Restart a machine: shells and connections are gone, for ``seconds`` nothing answers."""
-        if seconds:
-            self._down[machine.name] = time.monotonic() + seconds
+        self._down[machine.name] = time.monotonic() + seconds
         self.services[machine.name].vanish()
         for listener in self._listeners:
             if listener.machine is machine:

@@ -180,6 +180,7 @@ def test_a_server_that_dies_under_way_stops_the_rest(fleet: Any, tmp_path: pathl
     assert f"Halted before batch {reached + 2} of {len(made)}: EX3 unreachable" in done.text
     assert not set(touched(fleet)) & {name for batch in made[reached + 1 :] for name in batch}
     assert "Say where the rollout stopped" in done.text
+    fleet._server.reboot(fleet.machine("EX3"))  # it is up again
 
 
 def test_a_dead_canary_stops_everything_with_a_sentence(fleet: Any, tmp_path: pathlib.Path) -> None:
