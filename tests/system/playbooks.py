@@ -43,15 +43,15 @@ def environment(folder: pathlib.Path) -> dict[str, str]:
     }
 
 
-def play(fleet: Any, folder: pathlib.Path, name: str, *options: str, **variables: Any) -> Played:
-    """Run a playbook by its full name, or a file, over the fleet's inventory with these extra variables."""
+def play(fleet: Any, folder: pathlib.Path, name: str, *options: str, settings: dict[str, str] | None = None, **variables: Any) -> Played:
+    """Run a playbook by its full name, or a file, over the fleet's inventory with these extra variables, and Ansible's settings by their environment names."""
     inventory = folder / "lab.yml"
     if not inventory.exists():
         fleet.write_inventory(inventory)
     book = name if name.endswith(".yml") else f"exchange.mitigation.{name}"
     program = pathlib.Path(sys.executable).with_name("ansible-playbook")
     command = [str(program), "-i", str(inventory), book, "-e", json.dumps(variables), *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder), cwd=folder, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder) | (settings or {}), cwd=folder, check=False, timeout=300)
     return Played(done.returncode, done.stdout + done.stderr)
 
 
