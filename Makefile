@@ -53,7 +53,7 @@ test: env
 	if [ $$ran = 0 ]; then echo "make: no tests found" >&2; exit 1; fi; exit $$code
 
 SWEEPS := $(wildcard $(addprefix tests/system/test_,wire_sweep.py wire_playbooks.py controller_faults.py host_faults.py mitigation_faults.py \
-	url_rewrite_faults.py rollout_interrupt.py surroundings.py))
+	url_rewrite_faults.py rollout_interrupt.py surroundings.py dns_flip.py))
 
 sweep: env
 	@EXCHANGE_MITIGATION_SWEEP=full $(BIN)/python -m pytest -q -s -p no:cacheprovider $(SWEEPS)

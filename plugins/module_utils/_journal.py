@@ -59,10 +59,12 @@ class Journal:
         self.host = host
         self.run_id = checked_run_id(run_id)
         self.path = os.path.join(directory, run_id, _file_name(host))
+        #: The computer's own name, once it is known: the inventory's name may lead to another machine one day.
+        self.server = ""
 
     def append(self, now: datetime.datetime, event: str, **fields: Any) -> None:
         """Write one event and sync it to disk. Raises JournalError; the caller then does not change the server."""
-        record = {"time": now.isoformat(), "event": event, "host": self.host, **fields}
+        record = {"time": now.isoformat(), "event": event, "host": self.host, **({"server": self.server} if self.server else {}), **fields}
         try:
             _make_directory(self.directory)
             _make_directory(os.path.dirname(self.path))
@@ -114,7 +116,19 @@ class History:
         self.blocked_ids: tuple[str, ...] = ()
         #: Those of them of which it is not known whether the block was set before its run was interrupted.
         self.unsure_blocks: tuple[str, ...] = ()
+        #: The computer that the newest record with a name in it is about.
+        self.server = ""
         self.operations = tuple(self._read())
+
+    def written_on(self, server: str) -> None:
+        """Raise JournalError ``journal_of_another`` where what is recorded of this host happened on another computer."""
+        if server and self.server and server.casefold() != self.server.casefold():
+            raise JournalError(
+                f"the journal {self.directory} knows {self.host} as the computer {self.server}, and now it is {server}. Nothing was changed. If the "
+                f"inventory's address is wrong or shared by several servers, mend it; if {self.host} is another server from now on, move its journal "
+                "files away",
+                "journal_of_another", expected=self.server, found=server,
+            )
 
     def open_operations(self) -> list[Entry]:
         """Operations without an end: their run was interrupted."""
@@ -167,6 +181,7 @@ class History:
         blocked: dict[str, str] = {}
         unsure: dict[str, str] = {}
         for record, dummy in records:
+            self.server = str(record.get("server") or self.server)
             event, operation = record["event"], operations.get(str(record.get("operation")))
             # An end stays the end, whatever the clock of a later line says.
             if operation is not None and event != "begin" and operation.event not in ENDS:

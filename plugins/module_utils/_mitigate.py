@@ -76,6 +76,8 @@ def decide(task: Task) -> Decision:
     if left_open:
         task.warn(f"an interrupted run left {len(left_open)} changes of this server unsettled; they are brought to before or after first")
     found = _survey(task, wish, history)
+    journal.server = found.snapshot.name
+    history.written_on(found.snapshot.name)
     made = _plan(wish, found, history, task)
     result = result_of(made, found, journal, _ours(history), wish.request.local)
     if made.refusals and not left_open:

@@ -5,7 +5,8 @@
 
 The rules are those that Windows PowerShell imposes (CMDLETS.md 9): a pool of one runspace; a changing statement alone
 and with ErrorAction Stop; independent reads together only between markers, and what a marker does not confirm is read
-again alone, once; neither Completed nor the number of outputs proves anything.
+again alone, once; neither Completed nor the number of outputs proves anything. A session that has to be opened again is used
+only when the machine says the same name as before: a name of DNS or a load balancer may lead to another one meanwhile.
 Note that this plugin util is private to the collection and may change at any time.
 """
 
@@ -17,11 +18,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import plain
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import CHANGES, HOST, enforce_statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Call, ErrorRecord, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._rights import lacking
+from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._faults import classify
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._psrp import ERROR, OUTPUT, Outcome, Pipeline
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._transport import Link
@@ -31,6 +33,9 @@ LINGERING = 3
 
 #: Seconds without a message after which a connection counts as lost: HTTP.sys closes idle ones after 120 (WINRM.md B).
 IDLE_LIMIT = 90
+
+#: What tells one machine from another: every observation reads it anyway.
+MACHINE = call("Get-CimInstance", ClassName="Win32_OperatingSystem", Property=["CSName"])
 
 #: Seconds that a read may take although the server answers every message: no cmdlet that reads takes minutes.
 READ_LIMIT = 1800
@@ -61,6 +66,7 @@ class PsrpSession:
         self._links = 0
         self._busy = False
         self._used = 0.0
+        self._machine = ""
         self._finished: list[Pipeline] = []
         # Exchange's endpoint has only its own cmdlets, so nothing can write a marker there (CMDLETS.md 10).
         self._batches = endpoint == HOST
@@ -84,7 +90,9 @@ class PsrpSession:
         answers: list[Answer | None] = [None] * len(statements)
         if self._batches and len(statements) > 1:
             answers = self._read_together(statements)
-        return [answer if answer is not None else self._read_alone(statement) for statement, answer in zip(statements, answers, strict=True)]
+        complete = [answer if answer is not None else self._read_alone(statement) for statement, answer in zip(statements, answers, strict=True)]
+        self._machine = self._machine or next(filter(None, map(_machine, complete)), "")
+        return complete
 
     def change(self, statement: Statement, endpoint: str | None = None) -> Answer:
         """Run one changing statement alone, with ErrorAction Stop.
@@ -177,7 +185,33 @@ class PsrpSession:
             self._link = self._opener()
             self._links += 1
             self._used = self._clock()
+            if self._machine:
+                self._prove(self._link)
         return self._link
+
+    def _prove(self, link: Link) -> None:
+        """Raise ConnectionFailure ``other_machine`` or ``machine_unproven`` unless this link leads to the machine of the one before."""
+        statement = (MACHINE,)
+        pipeline = Pipeline(link.pool, link.recorder, [statement])
+        pipeline.limit = READ_LIMIT
+        self._busy = True
+        found = _machine(Answer(statement, pipeline.run().objects, ()))
+        self._busy = False
+        self._finished.append(pipeline)
+        if found.casefold() == self._machine.casefold():
+            return
+        self._drop()
+        if not found:
+            raise ConnectionFailure(
+                f"{self.where} had to be asked anew and does not tell its name any more, so it is not certain that it is still {self._machine}. "
+                "Nothing further was sent to it; run the task again.",
+                "machine_unproven",
+            )
+        raise ConnectionFailure(
+            f"{self.where} led to {self._machine} at first and leads to {found} now. Nothing was read there and nothing changed. "
+            "Give every server an address of its own in the inventory, not one that several share.",
+            "other_machine", expected=self._machine, found=found,
+        )
 
     def _fault(self, exc: Exception, sent: bool) -> ConnectionFailure:
         failure = self._judge(exc)
@@ -192,6 +226,13 @@ class PsrpSession:
         self._finished.clear()
         if link is not None:
             link.abandon(exc)
+
+
+def _machine(answer: Answer) -> str:
+    """Return the computer's name, where an answer tells it; else nothing."""
+    if answer.statement[0].parameters.get("ClassName") != "Win32_OperatingSystem":
+        return ""
+    return next((word(item.get("CSName")) or "" for item in answer.objects if isinstance(item, PSObject)), "")
 
 
 def _marker(side: str, position: int, nonce: str) -> Call:

@@ -51,6 +51,11 @@ REACH: Rows = {
     "read_timeout": ("The server did not answer in time.", "Look at its load; raise the connection's read timeout."),
     "operation_timeout": ("A single operation took longer than the session allows.", "Run again, or raise the connection's operation timeout."),
     "session_lost": ("The server no longer knows the session: WinRM or the server restarted.", "Run again."),
+    "other_machine": (
+        "The connection had to be opened again, and the address led to another computer than before.",
+        "Give each server an address of its own in the inventory: no load balancer's, no name with several addresses.",
+    ),
+    "machine_unproven": ("The connection had to be opened again, and the computer did not tell its name.", "Run again."),
     "session_broken": ("The PowerShell session ended in the middle.", "Run again; if it stays, look at the event log of Windows Remote Management."),
     "shell_quota": (
         "The user has as many sessions as the server, or Exchange, allows.",
@@ -166,6 +171,10 @@ CHANGE: Rows = {
     "journal_unusable": (
         "The journal cannot be written or read; nothing is changed without it.",
         "See to ``journal_dir``: it must exist, be yours, and have space.",
+    ),
+    "journal_of_another": (
+        "What the journal knows of this host happened on a computer of another name.",
+        "Mend the inventory's address, or move the journal files of this host away if it is another server from now on.",
     ),
     "journal_damaged": ("A journal file holds a line that is no record.", "Move that file away; the server can still be undone with ``state: absent``."),
 }

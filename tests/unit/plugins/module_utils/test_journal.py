@@ -155,3 +155,18 @@ def test_a_later_run_ends_what_an_earlier_one_left_open(tmp_path: pathlib.Path) 
     written(tmp_path, "run1", 1, "replacing")
     _journal.Journal(str(tmp_path), "ex1", "run0").append(NOW + datetime.timedelta(hours=1), "recovered_before", operation="op1")
     assert not _journal.History(str(tmp_path), "ex1").open_operations()
+
+
+def test_the_journal_of_another_computer_is_not_used(tmp_path: pathlib.Path) -> None:
+    journal = _journal.Journal(str(tmp_path), "mail", "run1")
+    journal.begin(NOW, operation("run1", 1))
+    _journal.History(str(tmp_path), "mail").written_on("EX1")
+    journal.server = "EX1"
+    journal.append(NOW, "closed", operation=operation("run1", 1).operation_id)
+    history = _journal.History(str(tmp_path), "mail")
+    for name in ("EX1", "ex1", ""):
+        history.written_on(name)
+    with pytest.raises(JournalError) as caught:
+        history.written_on("EX2")
+    assert caught.value.reason == "journal_of_another"
+    assert "EX1" in caught.value.message and "EX2" in caught.value.message

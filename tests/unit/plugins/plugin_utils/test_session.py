@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, CmdletNotAllowed, ConnectionFailure
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import ErrorRecord, Statement, call
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _session
@@ -296,6 +297,50 @@ def test_a_connection_that_was_idle_too_long_is_replaced_before_use(monkeypatch:
     now[0] += _session.IDLE_LIMIT + 1
     subject.change(WRITE)
     assert (links.opened, links.closed) == (2, ["abandoned"])
+
+
+def named(*names: str) -> Script:
+    """Answer the question for the computer's name, each time with the next of these, the last one for ever."""
+    told = list(names)
+
+    def values(statement: Statement) -> list[tuple[str, Any]]:
+        if statement[0].cmdlet != "Get-CimInstance":
+            return path_of(statement)
+        name = told.pop(0) if len(told) > 1 else told[0]
+        return [(OUTPUT, PSObject(properties={"CSName": name}))] if name else [(ERROR, record("no WMI"))]
+
+    return answered(values)
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"), [("EX1", None), ("ex1", None), ("EX2", "other_machine"), ("", "machine_unproven")], ids=["same", "other-case", "other", "silent"]
+)
+def test_a_session_that_is_opened_again_is_used_only_on_the_same_machine(monkeypatch: pytest.MonkeyPatch, second: str, reason: str | None) -> None:
+    now = [0.0]
+    links = Links(named("EX1", second))
+    subject = session(monkeypatch, links, clock=lambda: now[0])
+    subject.read([(_session.MACHINE,)])
+    now[0] += _session.IDLE_LIMIT + 1
+    if reason is None:
+        subject.change(WRITE)
+        assert links.ran[1:] == [[(_session.MACHINE,)], [(call(WRITE[0].cmdlet, **WRITE[0].parameters, ErrorAction="Stop"),)]]
+        return
+    with pytest.raises(ConnectionFailure) as caught:
+        subject.change(WRITE)
+    assert caught.value.reason == reason
+    assert "change_sent" not in caught.value.details
+    assert links.ran[1:] == [[(_session.MACHINE,)]], "nothing else was sent"
+    assert links.closed == ["abandoned", "abandoned"]
+
+
+def test_a_machine_whose_name_was_never_told_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    links = Links(answered(path_of))
+    subject = session(monkeypatch, links, clock=lambda: now[0])
+    subject.read([TEST])
+    now[0] += _session.IDLE_LIMIT + 1
+    subject.read([TEST])
+    assert links.ran == [[TEST], [TEST]]
 
 
 def test_an_interrupted_session_is_abandoned_and_closing_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
