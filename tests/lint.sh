@@ -20,7 +20,7 @@ step bandit
 step 'the lock of the test environment'
 "$bin/python" tests/lock.py --check
 step yamllint
-"$bin/yamllint" --strict galaxy.yml meta playbooks roles extensions changelogs tests/config.yml
+"$bin/yamllint" --strict galaxy.yml meta playbooks roles extensions changelogs/config.yaml changelogs/fragments tests/config.yml
 step mypy
 PYTHONPATH='' MYPYPATH=$root/.collections "$bin/mypy" --strict --explicit-package-bases --namespace-packages \
   -p ansible_collections.exchange.mitigation.plugins.module_utils -p ansible_collections.exchange.mitigation.plugins.plugin_utils
