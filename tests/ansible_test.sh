@@ -20,10 +20,12 @@ cd "$here"
 git init --quiet . && git add --all >/dev/null 2>&1
 
 # ansible-test makes small environments of its own and would fetch pip from the internet for them; Python brings one.
-home=$build/home
+# Several run beside each other: each has a home of its own, and all share pip's cache.
+home=$environment/home
 mkdir -p "$home/.ansible/test/cache" "$home/.config/pip"
 # It also hides the environment from pip, so what pip is told there goes into a file.
-"$bin/python" -m pip config list | sed -n 's/^\(global\|install\|:env:\)\.\([a-z-]*\)=.\(.*\).$/\2 = \3/p' | awk -F' = ' 'BEGIN { print "[global]" } !seen[$1]++' >"$home/.config/pip/pip.conf"
+"$bin/python" -m pip config list | sed -n 's/^\(global\|install\|:env:\)\.\([a-z-]*\)=.\(.*\).$/\2 = \3/p' | awk -F' = ' -v cache="$build/pip" 'BEGIN { print "[global]"; print "cache-dir = " cache; seen["cache-dir"] = 1 } !seen[$1]++' \
+  >"$home/.config/pip/pip.conf"
 chmod 0600 "$home/.config/pip/pip.conf"
 cat >"$home/bootstrap.py" <<'BOOTSTRAP'
 import ensurepip
@@ -47,7 +49,6 @@ python=$("$bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 real=$("$bin/python" -c 'import os, sys; print(os.path.join(sys.base_prefix, "bin"))')
 for what in "$@"; do
   began=$SECONDS
-  # Run beside another, each needs a home of its own; one after the other they share pip's cache.
   if HOME=$home PATH=$bin:$real:$PATH "$bin/ansible-test" "$what" --local --requirements --python "$python" >"$environment/$what.log" 2>&1; then
     printf '   ansible-test %-6s  ansible-core %-8s  Python %-4s  ok  %4s s   %s\n' "$what" "$core" "$python" "$((SECONDS - began))" \
       "$(grep -aE '^=+ .*(passed|failed).* =+$' "$environment/$what.log" | tail -1 | tr -d '=')"

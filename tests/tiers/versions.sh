@@ -2,6 +2,7 @@
 # Every supported ansible-core, where an interpreter for it is here: ansible-test sanity and units, without an ignore file.
 #   tests/tiers/versions.sh [VERSION...]
 #   tests/tiers/versions.sh --but ENVIRONMENT      all but the ansible-core that this environment has
+# Two at a time: most of what ansible-test does has one process.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -10,6 +11,7 @@ matrix=(2.16:3.10,3.11,3.12 2.17:3.12,3.11,3.10 2.18:3.11,3.12,3.13 2.19:3.13,3.
 
 . tests/tiers/interpreter.sh
 
+environments=()
 but=
 if [ "${1:-}" = --but ]; then
   but=$("$2/bin/python" -c 'from ansible.release import __version__; print(".".join(__version__.split(".")[:2]))')
@@ -33,5 +35,19 @@ for row in "${matrix[@]}"; do
     "$environment/bin/python" -m pip install -qq "ansible-core==$version.*" --requirement requirements.txt
     touch "$environment/.ready"
   fi
-  tests/ansible_test.sh "$environment" sanity units
+  environments+=("$environment")
+done
+
+try() {
+  tests/ansible_test.sh "$1" sanity units >"$1/result.log" 2>&1 || touch "$1/.failed"
+  cat "$1/result.log"
+}
+for environment in "${environments[@]}"; do
+  rm -f "$environment/.failed"
+  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+  try "$environment" &
+done
+wait
+for environment in "${environments[@]}"; do
+  [ ! -e "$environment/.failed" ] || exit 1
 done
