@@ -43,12 +43,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._drift import drift as compare
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, untrusted
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, results_of, untrusted
 
 
 def drift(results: Any, organization: Any = None) -> Any:
     """Return the differences."""
-    return untrusted(compare(plain(results, "drift"), plain(organization, "drift")))
+    return untrusted(compare(results_of(results, "drift"), plain(organization, "drift")))
 
 
 class FilterModule:

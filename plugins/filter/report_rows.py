@@ -74,7 +74,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._report import build
-from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, untrusted
+from ansible_collections.exchange.mitigation.plugins.plugin_utils._filters import plain, results_of, untrusted
 
 
 def report_rows(
@@ -89,9 +89,10 @@ def report_rows(
     journal: Any = None,
 ) -> Any:
     """Return the report as a value."""
-    values = [results, organization, feed, drift, run_id, hosts, _report(previous), journal]
-    results, organization, feed, drift, run_id, hosts, previous, journal = plain(values, "report_rows")
-    return untrusted(build(results, organization, feed, drift, str(generated_at), run_id, hosts, previous, journal))
+    rows = results_of(results, "report_rows")
+    values = [organization, feed, drift, run_id, hosts, _report(previous), journal]
+    organization, feed, drift, run_id, hosts, previous, journal = plain(values, "report_rows")
+    return untrusted(build(rows, organization, feed, drift, str(generated_at), run_id, hosts, previous, journal))
 
 
 def _report(value: Any) -> Any:

@@ -25,6 +25,14 @@ def plain(value: Any, name: str) -> Any:
         raise AnsibleFilterError(f"exchange.mitigation.{name}: the value is not made of plain lists and dictionaries: {exc}") from exc
 
 
+def results_of(value: Any, name: str) -> list[Any]:
+    """Return the results of a run as a plain list, or fail with a sentence."""
+    results = plain(value, name)
+    if not isinstance(results, list):
+        raise AnsibleFilterError(f"exchange.mitigation.{name}: expected a list of results, one of each host, not {type(value).__name__}.")
+    return results
+
+
 def report_of(value: Any, name: str) -> dict[str, Any]:
     """Return the report that report_rows made, or fail with a sentence."""
     report = plain(value, name)

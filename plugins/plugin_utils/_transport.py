@@ -122,8 +122,10 @@ def _built(build: Callable[[], Any]) -> Any:
     return bound(build())
 
 
-def _sending(send: Callable[..., Any], session: Any, request: Any) -> Any:
-    return send(bound(session), request)
+def _sending(transport: Any, send: Callable[..., Any], *args: Any) -> Any:
+    # pywinrm hands the session over as the first argument since 0.5; before, it kept it to itself.
+    bound(args[0] if hasattr(args[0], "adapters") else transport.session)
+    return send(*args)
 
 
 def _fault(protocol: str, status: int, response: str) -> Exception:
@@ -146,7 +148,7 @@ class PywinrmTransport(Answers):
         self.transport = transport
         self.answered = False
         # Every request of pywinrm passes here, those that set the encryption up while the session is built included.
-        transport._send_message_request = functools.partial(_sending, transport._send_message_request)  # pylint: disable=protected-access
+        transport._send_message_request = functools.partial(_sending, transport, transport._send_message_request)  # pylint: disable=protected-access
 
     @property
     def endpoint(self) -> str:
