@@ -58,8 +58,8 @@ fi
 mkdir -p "$dist/installed/ansible_collections/exchange/mitigation/tests"
 cp -r tests/unit "$dist/installed/ansible_collections/exchange/mitigation/tests/"
 
-TESTS='tests/system/test_playbooks.py tests/system/test_session_playbooks.py tests/system/test_prepare_playbook.py tests/system/test_requests.py
-  tests/system/test_inventory_plugin.py tests/system/test_notice_playbooks.py tests/system/lab/test_wire_pywinrm.py tests/attacks'
+TESTS='tests/system/test_playbooks.py tests/system/test_session_playbooks.py tests/system/test_requests.py
+  tests/system/test_inventory_plugin.py tests/system/lab/test_wire_pywinrm.py tests/attacks'
 # EDGE ansible-core PYTHONS PIP-ARGUMENTS...
 tests_on() {
   edge=$1 core=$2 found=$(interpreter $3)
