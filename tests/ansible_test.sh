@@ -53,7 +53,8 @@ for what in "$@"; do
     printf '   ansible-test %-6s  ansible-core %-8s  Python %-4s  ok  %4s s   %s\n' "$what" "$core" "$python" "$((SECONDS - began))" \
       "$(grep -aE '^=+ .*(passed|failed).* =+$' "$environment/$what.log" | tail -1 | tr -d '=')"
   else
-    tail -n 60 "$environment/$what.log"
+    grep -aE '^(ERROR|FATAL)|^(FAILED|E ) ' "$environment/$what.log" | head -n 60 || true
+    tail -n 5 "$environment/$what.log"
     printf '   ansible-test %-6s  ansible-core %-8s  Python %-4s  FAILED\n' "$what" "$core" "$python"
     exit 1
   fi

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lab.faults import Fault
     from lab.httpd import Listener
 
+
 class Dropped(Exception):
     """The connection ends here without an answer."""
 

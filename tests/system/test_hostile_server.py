@@ -174,7 +174,7 @@ def test_a_read_without_end(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None
 # --- whole playbooks --------------------------------------------------------------------------------------------------------------
 
 POISONS = {
-    "templates": lambda marker: villain.template(marker),
+    "templates": villain.template,
     "sequences": lambda marker: villain.ESC + villain.template(marker),
     "markup and formulas": lambda marker: villain.MARKUP + "\n" + villain.FORMULA + "\n@SUM(1)" + villain.template(marker),
 }

@@ -104,9 +104,9 @@ def forms(secret: str) -> list[bytes]:
     return [raw, wide, *(part for part in encoded if len(part) >= 12)]
 
 
-def found_in(data: bytes, names: Any = SECRETS) -> list[str]:
+def found_in(data: bytes, names: Any = None) -> list[str]:
     """Return the names of the secrets that stand in the bytes."""
-    return [name for name in names if any(form in data for form in forms(SECRETS[name]))]
+    return [name for name in names or SECRETS if any(form in data for form in forms(SECRETS[name]))]
 
 
 class Watch:

@@ -89,7 +89,8 @@ def test_server_check_run_again(fleet: Any, kind: str, secure: bool) -> None:
     assert (done["server"], done["diff"], done["warnings"]) == (checked["server"], checked["diff"], [])
     assert set(done["diff"]["after"]) == {"mitigations_enabled", "mitigations_blocked", "data_collection_enabled", "internet_web_proxy"}
     assert shown(fleet, "EX3") == before | {
-        "MitigationsEnabled": False, "MitigationsBlocked": ["X1", "m2.1.0"], "DataCollectionEnabled": False, "InternetWebProxy": "http://proxy.lab.example:8080/",
+        "MitigationsEnabled": False, "MitigationsBlocked": ["X1", "m2.1.0"], "DataCollectionEnabled": False,
+        "InternetWebProxy": "http://proxy.lab.example:8080/",
     }  # fmt: skip
     assert len(fleet.access_log.writes()) == 1
     again = run(server, fleet, machine, options, **way)

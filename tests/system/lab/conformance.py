@@ -74,7 +74,7 @@ def fault(xml: bytes) -> tuple[str, ...] | None:
     found = body_of(xml).find("s:Fault", soap.NS)
     if found is None:
         return None
-    codes = [str(item.text).split(":")[-1] for item in found.iterfind(".//s:Value", soap.NS)]
+    codes = [str(item.text).rpartition(":")[2] for item in found.iterfind(".//s:Value", soap.NS)]
     return (*codes, *(str(item.get("Code")) for item in found.iter("{http://schemas.microsoft.com/wbem/wsman/1/wsmanfault}WSManFault")))
 
 

@@ -367,7 +367,8 @@ def test_an_organization_that_was_never_asked_has_null_and_can_be_set() -> None:
     ("present", "wanted", "sent"),
     [
         (None, "http://Proxy.Example.com:8080", "http://proxy.example.com:8080/"), (None, "", ABSENT), ("http://p:8080/", "HTTP://P:8080", ABSENT),
-        ("http://p:8080/", "", None), ("http://p/", "http://p:80/", ABSENT), ("http://p/", "https://p", "https://p/"), (None, "http://[FE80::1]:3128", "http://[fe80::1]:3128/"),
+        ("http://p:8080/", "", None), ("http://p/", "http://p:80/", ABSENT), ("http://p/", "https://p", "https://p/"),
+        (None, "http://[FE80::1]:3128", "http://[fe80::1]:3128/"),
     ],
 )  # fmt: skip
 def test_a_proxy_is_compared_as_exchange_shows_it(present: str | None, wanted: str, sent: Any) -> None:

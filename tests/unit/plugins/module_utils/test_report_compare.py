@@ -17,10 +17,10 @@ from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.rep
 BEFORE, NOW = "2026-06-11T06:00:00Z", "2026-06-12T06:00:00Z"
 
 
-def made(results: list[dict[str, Any]], when: str = NOW, previous: Any = None, feed: Any = FEED, known: Any = None, **more: Any) -> dict[str, Any]:
+def made(results: list[dict[str, Any]], when: str = NOW, previous: Any = None, feed: Any = "the usual", known: Any = None, **more: Any) -> dict[str, Any]:
     """Return a report; the organisation is what the results say unless given."""
     known = organization(results) if known is None else known
-    return _report.build(results, known, feed, _drift.drift(results, known), when, previous=previous, **more)
+    return _report.build(results, known, FEED if feed == "the usual" else feed, _drift.drift(results, known), when, previous=previous, **more)
 
 
 def one(state: str, needed: str = "yes", host: str = "ex1") -> dict[str, Any]:

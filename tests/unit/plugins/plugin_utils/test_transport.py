@@ -39,8 +39,8 @@ class Adapter(requests.adapters.BaseAdapter):
         pass
 
 
-class Handing:
-    """pywinrm since 0.5: the session is the first argument."""
+class Transport:
+    """What both forms have."""
 
     endpoint = "http://ex1:5985/wsman"
 
@@ -48,24 +48,29 @@ class Handing:
         self.session = requests.Session()
         self.session.mount("http://", Adapter(size))
 
-    def send_message(self, message: bytes) -> bytes:
-        return bytes(self._send_message_request(self.session, self._prepared(message)).content)
-
-    def _prepared(self, message: bytes) -> requests.PreparedRequest:
+    def prepared(self, message: bytes) -> requests.PreparedRequest:
         return self.session.prepare_request(requests.Request("POST", self.endpoint, data=message))
 
-    def _send_message_request(self, session: requests.Session, prepared: requests.PreparedRequest) -> requests.Response:
-        return session.send(prepared, stream=False)
+
+class Handing(Transport):
+    """pywinrm since 0.5: the session is the first argument."""
+
+    def send_message(self, message: bytes) -> bytes:
+        return bytes(self._send_message_request(self.session, self.prepared(message)).content)
+
+    def _send_message_request(self, session: requests.Session, request: requests.PreparedRequest) -> requests.Response:
+        return session.send(request, stream=False)
 
 
-class Keeping(Handing):
+class Keeping(Transport):
     """pywinrm before 0.5: the session is its own, and the message comes along."""
 
     def send_message(self, message: bytes) -> bytes:
-        return bytes(self._send_message_request(self._prepared(message), message).content)  # type: ignore[arg-type]
+        return bytes(self._send_message_request(self.prepared(message), message).content)
 
-    def _send_message_request(self, prepared: Any, message: Any) -> requests.Response:
-        return self.session.send(prepared, stream=False)
+    def _send_message_request(self, request: requests.PreparedRequest, message: bytes) -> requests.Response:
+        assert message
+        return self.session.send(request, stream=False)
 
 
 @pytest.mark.parametrize("form", [Handing, Keeping])
