@@ -147,28 +147,31 @@ notes:
 """
 
 EXAMPLES = r"""
-# exchange.yml: Kerberos with a ticket, or with the password from the environment
+# exchange.yml: these two lines are enough, where a Kerberos ticket is at hand or the environment has the password.
 plugin: exchange.mitigation.organization
 exchange_host: ex1.example.com
 
----
-# prod.exchange.yml: everything else
-plugin: exchange.mitigation.organization
-exchange_host: ex1.example.com
+# Basic over TLS instead, with an account that may only look.
 exchange_scheme: https
 exchange_auth: basic
 exchange_username: EXAMPLE\reader
 exchange_password: "{{ lookup('ansible.builtin.env', 'EXCHANGE_READER_PASSWORD') }}"
 exchange_ca_path: /etc/pki/example/ca.pem
+
+# Which servers are hosts.
 products:
   - Exchange2019
   - ExchangeSE
 exclude:
   - LAB*
+
+# Asked at most once an hour.
 cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/ansible-inventory
 cache_timeout: 3600
+
+# Variables and groups of your own.
 strict: true
 compose:
   ansible_connection: "'psrp'"

@@ -14,13 +14,13 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _builds, _catalogue
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._exchange import find_server, organization_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._findings import findings, hours_since
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.module_utils._local import named_in
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Statement, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._observe import More, Service, Snapshot, observe, refuse_unsupported
 from ansible_collections.exchange.mitigation.plugins.module_utils._states import States, names_of, read_states, state_statements, states_from

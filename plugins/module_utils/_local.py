@@ -17,7 +17,9 @@ from typing import Any
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local_profile as profile
 from ansible_collections.exchange.mitigation.plugins.module_utils import _parse
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import PRODUCTS, RTM, Branch, Build, parse_build, product_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     LOCATION,
     ROOT,
     Bounds,
@@ -30,8 +32,6 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     ServiceAction,
     SideEffect,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import shown, unproven
 
 LOCAL = _parse.LOCAL

@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _blocks, _catalogue, _health
 from ansible_collections.exchange.mitigation.plugins.module_utils._apply import Applier, FileMoved
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import (
     ApplyError,
     ConfigurationError,
@@ -37,6 +36,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._mitigate_resu
     result_of,
     verdicts_after,
 )
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import (
     EmFacts,

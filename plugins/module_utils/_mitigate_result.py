@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._facts import Survey
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import Journal, Operation, Transition
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal_records import POOL, Entry
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import FileEdit, Plan, PoolChange, Refusal, Step
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, unsupported, verdict
 

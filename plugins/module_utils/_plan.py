@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import can_read_newer_feeds, format_build, has_em, product_of
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, InvalidInput, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_decide import Aside, Decider, Work, aside
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, by_journal, removable
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_rollback import rollback

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import cumulative_update, format_build, has_em
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import LOCATION, Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, MitigationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import LOCATION, Mitigation
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, removable, with_doubles
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_states import Kept, StateChanges, back
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import Outcome, Request, ServerFacts

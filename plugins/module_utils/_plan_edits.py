@@ -12,18 +12,18 @@ import dataclasses
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import GLOBAL, INBOUND, OUTBOUND, settings
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import directories, key
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     InboundRule,
     Mitigation,
     OutboundRule,
     RewriteAction,
     precondition_of,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Rule
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import NEW_FILE, Draft, Splice, is_block
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import GLOBAL, INBOUND, OUTBOUND, settings
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import directories, key
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_values import FileEdit, ParseCheck, Record
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 

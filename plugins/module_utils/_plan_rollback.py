@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sections import INBOUND, OUTBOUND
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_edits import Changes, removable
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_show import diff_of, effects_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan_states import Kept, taken_back

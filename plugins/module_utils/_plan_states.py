@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     POOL_DEFAULT,
     SERVICE_DEFAULT,
     Mitigation,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Union
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_edit import Splice
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation, PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 

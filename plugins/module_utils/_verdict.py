@@ -15,7 +15,9 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import Build, format_build, product_of
 from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue import is_local, related
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Problem, Rule
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     ROOT,
     InboundRule,
     Mitigation,
@@ -27,8 +29,6 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     precondition_of,
     shadowing,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, Effective, Problem, Rule
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict_states import Standing, standings
 
 #: Worst first: a mitigation of several rules is in the worst state of them.

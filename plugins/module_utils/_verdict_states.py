@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation, PoolState, ServiceState
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation, PoolState, ServiceState
 
 State = TypeVar("State", ServiceState, PoolState)
 

@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _certificates, _dsig, _fetch, _local, _parse, _roots, _verify, _xml_guard
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import InboundRule
 from ansible_collections.exchange.mitigation.plugins.module_utils._certificates import iso
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import InboundRule
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _local_writer
 
 try:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
 import pathlib
 import shutil
 import sys
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
+from ansible_collections.exchange.mitigation.plugins.module_utils import _mitigations
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import format_build
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Request, plan
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
@@ -71,23 +72,21 @@ def test_ids_of_a_feed_and_of_a_user(identifier: str, feed: str | None, user: st
     assert (by_feed.id if by_feed else None, by_user.id if by_user else None) == (feed, user)
 
 
-def test_one_file_is_one_mitigation(tmp_path: pathlib.Path) -> None:
+def test_one_file_is_one_mitigation(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of the folder is a mitigation: found, matched, judged, planned and undone without another line anywhere."""
-    folder = tmp_path / "catalogue_copy"
-    shutil.copytree(pathlib.Path(catalogue.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "mitigations_copy"
+    shutil.copytree(pathlib.Path(_mitigations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "m3.py").write_text(EXAMPLE)
-    spec = importlib.util.spec_from_file_location("catalogue_copy", folder / "__init__.py", submodule_search_locations=[str(folder)])
-    assert spec is not None and spec.loader is not None
-    copy = importlib.util.module_from_spec(spec)
-    sys.modules["catalogue_copy"] = copy
+    monkeypatch.syspath_prepend(str(tmp_path))
     try:
-        spec.loader.exec_module(copy)
+        monkeypatch.setattr(catalogue, "_ALL", catalogue._read(importlib.import_module(folder.name)))
     finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "catalogue_copy"]:
+        for name in [name for name in sys.modules if name.split(".")[0] == folder.name]:
             del sys.modules[name]
-    assert [mitigation.id for mitigation in copy.all()] == ["M1", "M2", "M3", *(m.id for m in catalogue.all() if not m.published)]
-    m3 = copy.find_published("M3.1.0")
-    assert m3 is not None and copy.find("M30") is None
+    ids = [mitigation.id for mitigation in catalogue.all()]
+    assert ids[:3] == ["M1", "M2", "M3"] and len(ids) == len({*ids}) == len(list(folder.glob("[!_]*.py")))
+    m3 = catalogue.find_published("M3.1.0")
+    assert m3 is not None and catalogue.find("M30") is None
     ask = Request(("M3",), local=(m3,))
     server = samples.server()
     result = plan(ask, server, FACTS)

@@ -17,10 +17,10 @@ import re
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_edit as edit
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import directories
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import (
     EmFacts,
     FileEdit,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local, _xml_guard
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import ServiceAction, ServiceState
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import ServiceAction, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Request, plan, rollback
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.plan_samples import EM_ON, FACTS, files, made, records

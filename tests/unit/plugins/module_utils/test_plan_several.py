@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     LOCATION,
     ROOT,
     InboundRule,
@@ -21,7 +22,6 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._va
     ServiceState,
     SideEffect,
 )
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Plan, Request, plan, rollback
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import verdict
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples

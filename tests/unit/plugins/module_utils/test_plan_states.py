@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _catalogue as catalogue
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import PoolState, ServiceState
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import PoolState, ServiceState
 from ansible_collections.exchange.mitigation.plugins.module_utils._plan import Plan, PoolChange, Request, ServerFacts, ServiceChange, plan, rollback
 from ansible_collections.exchange.mitigation.plugins.module_utils._verdict import Verdict, verdict
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
@@ -172,7 +172,7 @@ def test_an_undo_of_the_journal_makes_it_foreign_again() -> None:
 
 
 def test_one_pool_for_two_purposes_is_one_change() -> None:
-    from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import NO_NAMES, Mitigation, PoolAction
+    from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import NO_NAMES, Mitigation, PoolAction
 
     base = catalogue.find(ECP)
     assert base is not None

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.exchange.mitigation.plugins.module_utils import _local, _verify, _xml_guard
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import PoolAction, ServiceAction
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import PoolAction, ServiceAction
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _local_writer, local_document
 from attacks import cases_local
 from attacks.authorities import CODE_SIGNING, DAY, SERVER_AUTH, issue, key, name, pem, usage

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import EXCHANGE_2016, EXCHANGE_2019, fixed_in_march_2021
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import NO_NAMES, Mitigation, PoolAction, SideEffect, bounds_below
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import NO_NAMES, Mitigation, PoolAction, SideEffect, bounds_below
 
 MITIGATION = Mitigation(
     id="CVE-2021-26858",

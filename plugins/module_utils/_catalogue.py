@@ -1,7 +1,7 @@
 # Copyright (c) 2026, exchange.mitigation contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Catalogue: what this collection knows how to do, one value for each mitigation, one file each, found by being there (DESIGN.md 4).
+"""Catalogue: what this collection knows how to do, one value for each mitigation, one file each in ``_mitigations``, found by being there (DESIGN.md 4).
 
 A feed's id is matched alone; nothing is taken from the feed's content. Note that this module util is private to the collection.
 """
@@ -12,18 +12,20 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterable
+from types import ModuleType
 
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import Mitigation
+from ansible_collections.exchange.mitigation.plugins.module_utils import _mitigations
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import Mitigation
 
 
-def _read() -> tuple[Mitigation, ...]:
-    """Return the MITIGATION of every file of this folder whose name does not begin with ``_``: EM's first, then those only for who names them."""
-    names = sorted(entry.name for entry in pkgutil.iter_modules(__path__) if not entry.name.startswith("_"))
-    found = [importlib.import_module(f"{__name__}.{name}").MITIGATION for name in names]
+def _read(package: ModuleType) -> tuple[Mitigation, ...]:
+    """Return the MITIGATION of every module of a package whose name does not begin with ``_``: EM's first, then those only for who names them."""
+    names = sorted(entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_"))
+    found = [importlib.import_module(f"{package.__name__}.{name}").MITIGATION for name in names]
     return tuple(sorted(found, key=lambda mitigation: (not mitigation.published, mitigation.id)))
 
 
-_ALL = _read()
+_ALL = _read(_mitigations)
 #: EM's heartbeat, which changes nothing (FACTS.md 1.1).
 _HEARTBEAT = re.compile(r"PING[0-9]+(\.[0-9]+)*", re.ASCII)
 

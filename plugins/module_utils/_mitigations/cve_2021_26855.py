@@ -9,7 +9,7 @@ The patterns are those of EOMT and ExchangeMitigations.ps1, which write the firs
 from __future__ import annotations
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import EXCHANGE_2016, EXCHANGE_2019, fixed_in_march_2021
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     ROOT,
     InboundRule,
     Mitigation,

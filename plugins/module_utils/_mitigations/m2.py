@@ -10,7 +10,7 @@ twice and answer 500.19, so it stands inside. The rule is EOMT's last revision; 
 from __future__ import annotations
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import EXCHANGE_2016, EXCHANGE_2019, EXCHANGE_SE
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     LOCATION,
     Mitigation,
     Names,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._builds import EXCHANGE_2016, EXCHANGE_2019
-from ansible_collections.exchange.mitigation.plugins.module_utils._catalogue._values import (
+from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import (
     ROOT,
     InboundRule,
     Mitigation,
