@@ -58,8 +58,10 @@ fi
 mkdir -p "$dist/installed/ansible_collections/exchange/mitigation/tests"
 cp -r tests/unit "$dist/installed/ansible_collections/exchange/mitigation/tests/"
 
-TESTS='tests/system/test_playbooks.py tests/system/test_session_playbooks.py tests/system/test_requests.py
-  tests/system/test_inventory_plugin.py tests/system/lab/test_wire_pywinrm.py tests/attacks'
+books=tests/system/test_playbooks.py
+TESTS="$books::test_drift_costs_one_fetch_one_exchange_session_and_few_requests $books::test_four_connections_one_result
+  $books::test_rollback_is_exact_and_blocks_the_ids $books::test_no_secret_at_any_verbosity_nor_in_any_file
+  tests/system/test_session_playbooks.py tests/system/test_requests.py tests/system/test_inventory_plugin.py tests/system/lab/test_wire_pywinrm.py"
 # EDGE ansible-core PYTHONS PIP-ARGUMENTS...
 tests_on() {
   edge=$1 core=$2 found=$(interpreter $3)
