@@ -35,7 +35,7 @@ TELLS = re.compile(r"pip3? install [\w\[\]{},'. -]+")
 #: Where code is imported by a name that is made at run time, and what the name is made of.
 IMPORTERS = {
     "plugins/module_utils/_deps.py": "a library of the table",
-    "plugins/module_utils/_mitigations/__init__.py": "a file of its own folder",
+    "plugins/module_utils/_catalogue.py": "a file of its own folder",
     "plugins/plugin_utils/_controller.py": "the module of the action's own name",
 }
 
