@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
 # ansible-core and the Pythons that it runs on, the ones that are tried first.
-matrix=(2.16:3.10,3.11,3.12 2.17:3.12,3.11,3.10 2.18:3.11,3.12,3.13 2.19:3.13,3.12,3.11 2.20:3.12,3.13,3.14 2.21:3.13,3.12,3.14)
+matrix=(2.21:3.13,3.12,3.14 2.20:3.12,3.13,3.14 2.19:3.13,3.12,3.11 2.18:3.11,3.12,3.13 2.17:3.12,3.11,3.10 2.16:3.10,3.11,3.12)
 
 . tests/tiers/interpreter.sh
 
