@@ -105,8 +105,15 @@ def strings(value: Any) -> list[str]:
     return [item for item in shown if item is not None]
 
 
+#: A short text alone, with nothing in it that XML or CLIXML writes otherwise: most messages are such.
+_TEXT = re.compile(r"<S>([ !-%'-;=?-^`-~]{0,200})</S>")
+
+
 def decode(xml: str | bytes) -> Any:
     """Return the one object of a PSRP message. Raises ClixmlError."""
+    short = _TEXT.fullmatch(xml) if isinstance(xml, str) else None
+    if short is not None:
+        return short[1]
     root = _parse(xml)
     if _tag(root) == "Objs":
         values = _decoded(root)

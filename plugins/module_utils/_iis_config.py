@@ -12,6 +12,7 @@ included; the level they are for decides the order, then the file. Child applica
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ntpath
 from collections.abc import Mapping
 
@@ -40,7 +41,6 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites imp
     is_prefix,
     joined,
     key,
-    levels,
     read_sites,
     segments,
 )
@@ -175,7 +175,7 @@ class Configuration:
         """Return every application or virtual directory (site, URL path) whose configuration takes this web.config in."""
         wanted = key(file)
         return [
-            (site.name, path) for site in self.sites for path in self._paths(site) if any(f is not None and key(f) == wanted for dummy, f in levels(site, path))
+            (site.name, path) for site in self.sites for path in self._paths(site) if any(f is not None and key(f) == wanted for dummy, f in site.levels(path))
         ]
 
     def places_read(self) -> list[tuple[str, str]]:
@@ -262,6 +262,10 @@ class Configuration:
 
     def global_rules(self) -> tuple[Rule, ...]:
         """Return the server-wide rules of applicationHost.config."""
+        return self._global_rules
+
+    @functools.cached_property
+    def _global_rules(self) -> tuple[Rule, ...]:
         found = Collection("rule", GLOBAL_RULE)
         for setting in sections.settings(self._host, sections.GLOBAL):
             found.take(setting.element, setting, self._host.file, "", "children")
@@ -296,24 +300,26 @@ class Configuration:
 
     def _contributions(self, site: Site, url_path: str, section: str) -> list[Contribution]:
         wanted = (site.name, *segments(url_path))
-        documents: list[tuple[tuple[str, ...], Document]] = [((), self._host)]
-        for path, file in levels(site, url_path):
+        folded_wanted = folded(wanted)
+        # Each with the number of segments above what it is for: all of them are those of the path that is asked for.
+        documents: list[tuple[int, Document]] = [(0, self._host)]
+        for level, (dummy, file) in enumerate(site.levels(url_path), start=1):
             document = self.document(file) if file is not None else None
             if document is not None:
-                documents.append(((site.name, *segments(path)), document))
+                documents.append((level, document))
         found = []
         for index, (level, document) in enumerate(documents):
             at = (document.file, section)
             if at not in self._settings:
                 self._settings[at] = sections.settings(document, section)
             for setting in self._settings[at]:
-                target = level + setting.target
-                if not is_prefix(target, wanted):
+                depth = level + len(setting.target)
+                if folded_wanted[level:depth] != setting.target:
                     continue
-                if not setting.inherited_by_applications and not self._same_application(site, target, wanted):
+                if not setting.inherited_by_applications and not self._same_application(site, wanted[:depth], wanted):
                     continue
                 reach = "children" if setting.inherited_by_applications else "application"
-                found.append(Contribution(setting, document.file, index, wanted[: len(target)], reach))
+                found.append(Contribution(setting, document.file, index, wanted[:depth], reach))
         return sorted(found, key=lambda item: (len(item.target), item.file_index))
 
     @staticmethod
@@ -383,7 +389,7 @@ def web_config_paths(application_host: bytes, environment: Mapping[str, str], si
     found: dict[str, str] = {}
     entry = find_site(read_sites(document.root, environment), site)
     for path in directories(entry) if entry is not None else []:
-        for dummy, name in levels(entry, path) if entry is not None else ():
+        for dummy, name in entry.levels(path) if entry is not None else ():
             if name is not None:
                 found.setdefault(key(name), name)
     for name in sections.sources(document):

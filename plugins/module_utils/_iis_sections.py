@@ -95,7 +95,9 @@ def declarations(root: Element) -> dict[str, SectionDeclaration]:
 def settings(document: Document, section: str) -> list[Setting]:
     """Return every place where a file sets a section, in document order."""
     tags = section.split("/")
-    found = []
+    found: list[Setting] = []
+    if document.encode(tags[1]) not in document.data:  # the name of a tag stands in a file as it is; most files have no such section
+        return found
     for child in document.root.children:
         if child.tag == "location":
             attributes = child.attributes
@@ -132,6 +134,8 @@ def source_path(file: str, source: str) -> str:
 
 def sources(document: Document) -> list[str]:
     """Return the other files in which a file keeps rewrite sections or modules; only below its own folder, where IIS looks for them, too."""
+    if document.encode("configSource") not in document.data:
+        return []
     folder = ntpath.dirname(document.file)
     named = [
         setting.element.attributes["configSource"]

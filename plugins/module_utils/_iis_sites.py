@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import ntpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Element
 
@@ -43,6 +43,10 @@ class Application:
     virtual_directories: tuple[VirtualDirectory, ...]
 
 
+#: Where a URL path lives: its application, its virtual directory and the segments below that.
+Place = tuple[Application, VirtualDirectory, tuple[str, ...]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Site:
     """A site. ``bindings`` are pairs of protocol and binding information."""
@@ -52,14 +56,32 @@ class Site:
     applications: tuple[Application, ...]
     bindings: tuple[tuple[str, str], ...]
 
+    @functools.cached_property
+    def _by_depth(self) -> tuple[tuple[tuple[str, ...], Application], ...]:
+        """The applications with their folded segments, the deepest first."""
+        return tuple(sorted(((folded(segments(a.path)), a) for a in self.applications), key=lambda entry: -len(entry[0])))
+
+    # What was asked for already: every rule of every path asks for all levels above it.
+    @functools.cached_property
+    def _known(self) -> dict[str, Place | None]:
+        return {}
+
+    @functools.cached_property
+    def _levels(self) -> dict[str, tuple[tuple[str, str | None], ...]]:
+        return {}
+
     def application_of(self, url_path: str) -> Application | None:
         """Return the application that serves a path: the one with the longest matching path."""
-        wanted = segments(url_path)
-        fitting = [a for a in self.applications if is_prefix(segments(a.path), wanted)]
-        return max(fitting, key=lambda a: len(segments(a.path)), default=None)
+        wanted = folded(segments(url_path))
+        return next((application for parts, application in self._by_depth if wanted[: len(parts)] == parts), None)
 
-    def virtual_directory_of(self, url_path: str) -> tuple[Application, VirtualDirectory, tuple[str, ...]] | None:
+    def virtual_directory_of(self, url_path: str) -> Place | None:
         """Return application, virtual directory and the path segments below it for a URL path."""
+        if url_path not in self._known:
+            self._known[url_path] = self._served(url_path)
+        return self._known[url_path]
+
+    def _served(self, url_path: str) -> Place | None:
         application = self.application_of(url_path)
         if application is None:
             return None
@@ -77,6 +99,19 @@ class Site:
         if place is None:
             return None
         return ntpath.join(place[1].physical_path, *place[2])
+
+    def levels(self, url_path: str) -> tuple[tuple[str, str | None], ...]:
+        """Return the URL paths from the site's root down to a path, each with its web.config, None where none is read there."""
+        if url_path not in self._levels:
+            parts = segments(url_path)
+            self._levels[url_path] = tuple(self._level(joined(parts[:depth])) for depth in range(len(parts) + 1))
+        return self._levels[url_path]
+
+    def _level(self, url_path: str) -> tuple[str, str | None]:
+        place = self.virtual_directory_of(url_path)
+        if place is None or (place[2] and not place[1].allow_sub_dir_config):
+            return url_path, None
+        return url_path, ntpath.join(ntpath.join(place[1].physical_path, *place[2]), WEB_CONFIG)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -112,6 +147,7 @@ def folder(path: str, environment: Mapping[str, str]) -> str:
     return ntpath.normpath(expand(path.strip(), environment))
 
 
+@functools.lru_cache(maxsize=4096)
 def key(path: str) -> str:
     """Return the form of a Windows path by which files are looked up."""
     return ntpath.normpath(path).lower()
@@ -119,6 +155,12 @@ def key(path: str) -> str:
 
 def read_sites(root: Element, environment: Mapping[str, str]) -> tuple[Site, ...]:
     """Return the sites of a parsed applicationHost.config, in its order."""
+    return _sites(root, tuple(environment.items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _sites(root: Element, variables: tuple[tuple[str, str], ...]) -> tuple[Site, ...]:
+    environment = dict(variables)
     containers = root.walk("system.applicationHost", "sites")
     default_pool = _default(containers, "applicationDefaults", "applicationPool", "DefaultAppPool")
     default_sub = _default(containers, "virtualDirectoryDefaults", "allowSubDirConfig", "true")
@@ -158,18 +200,6 @@ def find_site(sites: Iterable[Site], name: str) -> Site | None:
     return found
 
 
-def levels(site: Site, url_path: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the URL paths from the site's root down to a path, each with its web.config, None where none is read there."""
-    parts = segments(url_path)
-    for depth in range(len(parts) + 1):
-        path = joined(parts[:depth])
-        place = site.virtual_directory_of(path)
-        if place is None or (place[2] and not place[1].allow_sub_dir_config):
-            yield path, None
-        else:
-            yield path, ntpath.join(ntpath.join(place[1].physical_path, *place[2]), WEB_CONFIG)
-
-
 def directories(site: Site) -> list[str]:
     """Return the URL paths of every application and virtual directory of a site, in order, each once."""
     found: dict[tuple[str, ...], str] = {}
@@ -187,7 +217,7 @@ def folders(site: Site) -> dict[str, str]:
     for path in FOLDERS:
         parts = folded(segments(path))
         if parts not in known and (len(parts) == 1 or parts[:1] in known):
-            *dummy, (dummy_path, file) = levels(site, path)
+            dummy_path, file = site.levels(path)[-1]
             if file is not None:
                 found[path] = file
     return found

@@ -10,6 +10,7 @@ Note that this plugin util is private to the collection and may change at any ti
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ _ENUM = ("System.Enum", "System.ValueType", "System.Object")
 _MERGE = ("System.Management.Automation.Runspaces.PipelineResultTypes", *_ENUM)
 _ARRAY = ("System.Object[]", "System.Array", "System.Object")
 _TABLE = ("System.Collections.Hashtable", "System.Object")
+
+#: Text that stands for itself: nothing in it is a mark of XML, an escape of CLIXML or outside ASCII.
+_PLAIN = re.compile(r"[ !-%'-;=?-^`-~]*")
 
 
 class Unwritable(Exception):
@@ -40,6 +44,8 @@ class _Writer:
         self._types: dict[tuple[str, ...], int] = {}
 
     def text(self, value: str) -> str:
+        if _PLAIN.fullmatch(value):
+            return value
         return str(self._escape(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
     def name(self, value: str) -> str:
@@ -57,6 +63,16 @@ class _Writer:
     def enum(self, name: str, types: tuple[str, ...], text: str, number: int) -> None:
         self.open(name, types)
         self.parts.append(f"<ToString>{text}</ToString><I32>{number}</I32></Obj>")
+
+    def merges(self, names: Sequence[str]) -> None:
+        known = self._types.get(_MERGE)
+        if known is None:
+            self.enum(names[0], _MERGE, "None", 0)
+            self.merges(names[1:])
+            return
+        what = f'<TNRef RefId="{known}" /><ToString>None</ToString><I32>0</I32></Obj>'
+        self.parts += [f'<Obj RefId="{number}" N="{name}">{what}' for number, name in enumerate(names, self._objects)]
+        self._objects += len(names)
 
     def simple(self, tag: str, text: str, name: str = "") -> None:
         self.parts.append(f"<{tag}{self.name(name)}>{text}</{tag}>" if text else f"<{tag}{self.name(name)} />")
@@ -103,13 +119,11 @@ class _Writer:
         self.parts.append("<MS>")
         self.simple("S", self.text(call.cmdlet), "Cmd")
         self.parts.append('<B N="IsScript">false</B><Nil N="UseLocalScope" />')
-        for name in ("MergeMyResult", "MergeToResult", "MergePreviousResults"):
-            self.enum(name, _MERGE, "None", 0)
+        self.merges(("MergeMyResult", "MergeToResult", "MergePreviousResults"))
         self.open("Args", _LIST_OF_OBJECTS)
         self.sequence([(name, wire(value)) for name, value in call.parameters.items()], self.parameter)
         self.parts.append("</Obj>")
-        for name in ("MergeError", "MergeWarning", "MergeVerbose", "MergeDebug", "MergeInformation"):
-            self.enum(name, _MERGE, "None", 0)
+        self.merges(("MergeError", "MergeWarning", "MergeVerbose", "MergeDebug", "MergeInformation"))
         self.parts.append("</MS></Obj>")
 
     def parameter(self, item: tuple[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import ClixmlError, PSObject, decode, gated, plain
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
-from ansible_collections.exchange.mitigation.plugins.module_utils._model import Call, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import ErrorRecord, Statement
 from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import word
 from ansible_collections.exchange.mitigation.plugins.plugin_utils._pipeline_xml import Unwritable, create_pipeline, ready
 
@@ -84,6 +84,8 @@ class Recorder(Serializer):  # type: ignore[misc]
         if metadata is None:
             self.events.append((OUTPUT, element))
             return None
+        if metadata.object is messages.ApplicationPrivateData:
+            return messages.ApplicationPrivateData({})  # what the server says of itself when a pool opens: long, and nobody asks for it
         if metadata.object is messages.ErrorRecordMessage:
             self.events.append((ERROR, element))
             return messages.ErrorRecordMessage()
@@ -136,16 +138,16 @@ class Pipeline:
         self.statements = tuple(statements)
         self.limit: float | None = None
         self.shell = powershell.PowerShell(pool)
-        for position, statement in enumerate(statements):
+
+    def spell(self) -> None:
+        """Give all commands to pypsrp, which then writes the message itself."""
+        for position, statement in enumerate(self.statements):
             if position:
                 self.shell.add_statement()
             for call in statement:
-                self._add(call)
-
-    def _add(self, call: Call) -> None:
-        self.shell.add_cmdlet(call.cmdlet)
-        for name, value in call.parameters.items():
-            self.shell.add_parameter(name, wire(value))
+                self.shell.add_cmdlet(call.cmdlet)
+                for name, value in call.parameters.items():
+                    self.shell.add_parameter(name, wire(value))
 
     def run(self) -> Outcome:
         """Run it to its end. Raises what the transport raises, TimeoutError after ``limit`` seconds."""
@@ -167,13 +169,17 @@ class Pipeline:
         return Outcome(events, self.shell.state != complex_objects.PSInvocationState.COMPLETED, bool(self.recorder.prompts))
 
     def _message(self) -> bytes | None:
-        """Return the message that creates it, None where pypsrp has to write it."""
-        if not ready(self.pool):
-            return None
-        try:
-            return create_pipeline(self.statements, wire, self.recorder._serialize_string)  # pylint: disable=protected-access
-        except Unwritable:
-            return None
+        """Return the message that creates it; None where pypsrp has to write it."""
+        if ready(self.pool):
+            try:
+                message = create_pipeline(self.statements, wire, self.recorder._serialize_string)  # pylint: disable=protected-access
+            except Unwritable:
+                pass
+            else:
+                self.shell.add_cmdlet(self.statements[0][0].cmdlet)  # pypsrp begins none without a command
+                return message
+        self.spell()
+        return None
 
     def terminate(self) -> None:
         """Tell the server that the finished pipeline is not needed any more."""

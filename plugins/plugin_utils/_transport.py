@@ -38,7 +38,13 @@ NO_SHELL = "not opened"
 
 
 def bound(session: Any) -> Any:
-    """Make a session of requests read no more than MAX_BODY of any answer; returns it."""
+    """Make a session of requests read no more than MAX_BODY of any answer, and the environment no more than once; returns it.
+
+    Both libraries have merged the proxies of the environment into the session when they built it; requests would look for them anew
+    with every message, which takes longer than the message. Where no logon is set, it may also look for one in .netrc, and stays as it is.
+    """
+    if session is not None and session.auth is not None:
+        session.trust_env = False
     for adapter in session.adapters.values() if session is not None else ():
         if not isinstance(adapter.send, functools.partial) or adapter.send.func is not _sent:
             adapter.send = functools.partial(_sent, adapter.send)
@@ -279,7 +285,7 @@ def winrm_link(connection: Any, configuration: str) -> Link:
 
 
 class PsrpLink(Link):
-    """The pool of a live connection of Ansible's psrp plugin."""
+    """The pool that Ansible's psrp plugin opened."""
 
     def __init__(self, pool: Any, recorder: Recorder, connection: Any = None) -> None:
         super().__init__(pool, recorder)
@@ -294,7 +300,22 @@ class PsrpLink(Link):
 
 
 def psrp_link(connection: Any) -> Link:
-    """Take the pool of a connection of Ansible's psrp plugin; its session configuration is the connection's own."""
+    """Open a pool with the arguments of a connection of Ansible's psrp plugin; its session configuration is the connection's own.
+
+    The plugin itself would open one that answers prompts, and writes what it can do at length into the first message.
+    """
+    getattr(connection, "_build_kwargs", lambda: None)()
+    arguments = getattr(connection, "_psrp_conn_kwargs", None)
+    if arguments is None:
+        return _taken(connection)
+    wsman = pypsrp_wsman.WSMan(**arguments)
+    wsman.transport = OneTry(wsman.transport)
+    pool = getattr(connection, "_psrp_runspace_kwargs", None) or {"configuration_name": connection.get_option("configuration_name")}
+    return _opened(powershell.RunspacePool(wsman, **pool), Link)
+
+
+def _taken(connection: Any) -> Link:
+    """Take the pool that a connection of Ansible's psrp plugin opens, where the plugin does not tell its arguments."""
     try:
         connection._connect()  # pylint: disable=protected-access
     except BaseException as exc:

@@ -12,7 +12,6 @@ import dataclasses
 import random
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_config import Configuration, FileState, web_config_paths
-from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import levels
 from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils import iis_samples as samples
 
 #: URL path -> folders that may serve it.
@@ -48,7 +47,7 @@ class Generated:
         states.update({path: FileState(path, data, "O:BA") for path, data in self.files.items() if path not in states})
         known = Configuration(FileState(samples.HOST_PATH, self.application_host), {}, self.environment)
         for path in self.paths:
-            for dummy, file in levels(known.site(samples.SITE), path):
+            for dummy, file in known.site(samples.SITE).levels(path):
                 if file is not None:
                     states.setdefault(file.lower(), FileState(file, self.files.get(file.lower()), "O:BA"))
         return Configuration(FileState(samples.HOST_PATH, self.application_host), states, self.environment)

@@ -36,6 +36,7 @@ def both(statements: list[Statement]) -> tuple[bytes, bytes]:
     runspaces = pool()
     recorder = _psrp.record(runspaces)
     pipeline = _psrp.Pipeline(runspaces, recorder, statements)
+    pipeline.spell()
     sent: list[Any] = []
     pipeline.shell._invoke = sent.append
     pipeline.shell.begin_invoke()
@@ -61,6 +62,8 @@ def test_the_session_sends_it_and_pypsrp_writes_what_it_cannot() -> None:
     for value, prepared in ("text", True), (1.5, False):
         pipeline = _psrp.Pipeline(runspaces, recorder, [(call("Get-Item", LiteralPath=value),)])
         assert (pipeline._message() is not None) is prepared
+        # pypsrp begins no pipeline without a command; the parameters are its business only where it writes the message.
+        assert [(item.cmd, len(item.args)) for item in pipeline.shell.commands] == [("Get-Item", 0 if prepared else 1)]
     with pytest.raises(Unwritable):
         create_pipeline([(call("Get-Item", LiteralPath=1.5),)], _psrp.wire, recorder._serialize_string)
 
