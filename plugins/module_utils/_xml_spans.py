@@ -118,10 +118,10 @@ class _Malformed(Exception):
 
 
 def _sniff(data: bytes) -> str | None:
-    """Return the UTF-16 codec that the first bytes show, else None."""
-    if data.startswith((codecs.BOM_UTF16_LE, b"<\0")):
+    """Return the UTF-16 codec that the first bytes show, else None: by a mark, or as expat does by a character with a zero byte."""
+    if data.startswith(codecs.BOM_UTF16_LE) or data[1:2] == b"\0":
         return "utf-16-le"
-    if data.startswith((codecs.BOM_UTF16_BE, b"\0<")):
+    if data.startswith((codecs.BOM_UTF16_BE, b"\0")):
         return "utf-16-be"
     return None
 
@@ -133,7 +133,8 @@ class _Builder:
         self.data = data
         self.sniffed = sniffed
         self.codec = sniffed or "utf-8"
-        self.root: Element | None = None
+        #: the root element, once there is one: expat refuses a second, and a file without any
+        self.roots: list[Element] = []
         self.count = 0
         self.open: list[Element] = []
         self.parser = expat.ParserCreate()
@@ -170,7 +171,7 @@ class _Builder:
         parent = self.open[-1] if self.open else None
         element = Element(tag, attributes, self.parser.CurrentLineNumber, start, self.tag_end(start), parent)
         if parent is None:
-            self.root = element
+            self.roots.append(element)
         else:
             parent.children.append(element)
         self.open.append(element)
@@ -184,23 +185,23 @@ class _Builder:
             element.end = self.tag_end(element.closing)
 
     def tag_end(self, start: int) -> int:
-        """Return the offset behind the ``>`` of the tag at ``start``; quotes may hold a ``>``."""
+        """Return the offset behind the ``>`` of the tag at ``start``, all of which expat has seen; quotes may hold a ``>``."""
         if self.sniffed is None:
             found = _TAG.match(self.data, start)
-            if found is not None:
-                return found.end()
-        else:
-            low = 0 if self.sniffed == "utf-16-le" else 1
-            quote = 0
-            for at in range(start, len(self.data) - 1, 2):
-                unit = 0 if self.data[at + 1 - low] else self.data[at + low]
-                if quote:
-                    quote = 0 if unit == quote else quote
-                elif unit in (0x22, 0x27):
-                    quote = unit
-                elif unit == 0x3E:
-                    return at + 2
-        raise _Malformed(self.parser.CurrentLineNumber, "a tag does not end")
+            if found is None:
+                raise _Malformed(self.parser.CurrentLineNumber, "a tag does not end")
+            return found.end()
+        low = 0 if self.sniffed == "utf-16-le" else 1
+        at, quote = start, 0
+        while True:
+            unit = 0 if self.data[at + 1 - low] else self.data[at + low]
+            at += 2
+            if quote:
+                quote = 0 if unit == quote else quote
+            elif unit in (0x22, 0x27):
+                quote = unit
+            elif unit == 0x3E:
+                return at
 
 
 @functools.lru_cache(maxsize=64)
@@ -214,11 +215,9 @@ def _tree(data: bytes) -> Document:
         raise _Malformed(error.lineno, f"the XML is not well formed ({expat.ErrorString(error.code)})") from error
     except (ValueError, UnicodeError, LookupError) as error:
         raise _Malformed(builder.parser.CurrentLineNumber, f"the text cannot be decoded ({error})") from error
-    if builder.root is None:
-        raise _Malformed(1, "the file holds no element")
     text = data.decode(builder.codec, "replace")
     newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") or "\n" not in text else "\n"
-    return Document(file="", data=data, codec=builder.codec, root=builder.root, newline=newline)
+    return Document(file="", data=data, codec=builder.codec, root=builder.roots[0], newline=newline)
 
 
 def parse(data: bytes, file: str) -> Document:

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+from ansible_collections.exchange.mitigation.plugins.module_utils import _xml_spans
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import ConfigurationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._xml_spans import Element, parse
 from hypothesis import given, settings
@@ -70,6 +71,29 @@ def test_refused_with_file_and_line(data: bytes, line: int) -> None:
     assert caught.value.details["file"] == r"C:\x\web.config"
     assert caught.value.details["line"] == line
     assert str(caught.value).startswith(rf"C:\x\web.config, line {line}: ")
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize("lead", ["", "\r\n", " ", "<!-- x -->"])
+def test_utf_16_with_and_without_a_mark(codec: str, mark: bool, lead: str) -> None:
+    """Whatever stands before the first element, slices are the text of the file and edits are bytes of its encoding."""
+    text = lead + "<a q=\"x>'\" r='>\"'><b/></a>"
+    document = parse((("\ufeff" if mark else "") + text).encode(codec), "f")
+    assert [document.source(element) for element in every(document.root)] == [text[len(lead) :], "<b/>"]
+    assert document.encode("<c/>") == "<c/>".encode(codec)
+
+
+def test_a_file_beyond_every_measure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither size nor number of elements can make the controller work for ever; the sentence says which measure it was."""
+    monkeypatch.setattr(_xml_spans, "MAX_ELEMENTS", 3)
+    monkeypatch.setattr(_xml_spans, "MAX_BYTES", 64)
+    assert len(every(parse(b"<a>\n<b/>\n<m/></a>", "f").root)) == 3
+    for data, line, said in ((b"<a>\n<b/>\n<m/>\n<n/></a>", 4, "more than 3 elements"), (b"<a>" + b" " * 64 + b"</a>", 1, "more than 64 bytes")):
+        with pytest.raises(ConfigurationError) as caught:
+            parse(data, r"C:\x\web.config")
+        assert said in caught.value.message and "restore it from a backup" in caught.value.message
+        assert (caught.value.reason, caught.value.details["line"]) == ("configuration_malformed", line)
 
 
 def test_recorded_malformed_file_names_the_line(recorded: Callable[[str], pathlib.Path]) -> None:
