@@ -29,29 +29,71 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_ELEMENTS = 200_000
 
 
+class _Source:
+    """The bytes of a file, the codec of a slice of them, and where its tags end."""
+
+    __slots__ = ("codec", "data", "sniffed")
+
+    def __init__(self, data: bytes, sniffed: str | None) -> None:
+        self.data = data
+        self.sniffed = sniffed
+        self.codec = sniffed or "utf-8"
+
+    def tag_end(self, start: int) -> int:
+        """Return the offset behind the ``>`` of the tag at ``start``, all of which expat has seen; quotes may hold a ``>``."""
+        if self.sniffed is None:
+            return next(_TAG.finditer(self.data, start)).end()
+        low = 0 if self.sniffed == "utf-16-le" else 1
+        at, quote = start, 0
+        while True:
+            unit = 0 if self.data[at + 1 - low] else self.data[at + low]
+            at += 2
+            if quote:
+                quote = 0 if unit == quote else quote
+            elif unit in (0x22, 0x27):
+                quote = unit
+            elif unit == 0x3E:
+                return at
+
+
 class Element:
     """One element. Offsets are bytes: ``start`` of its tag, ``content`` after the start tag, ``closing`` at the end tag, ``end`` behind it.
 
-    A self-closing element has ``content == closing == end``.
+    A self-closing element has ``content == closing == end``. All but ``start`` are found when they are asked for: most never are.
     """
 
-    __slots__ = ("attributes", "children", "closing", "content", "end", "line", "parent", "start", "tag")
+    __slots__ = ("attributes", "children", "finish", "line", "parent", "source", "start", "tag")
 
-    def __init__(self, tag: str, attributes: dict[str, str], line: int, start: int, content: int, parent: Element | None) -> None:
+    def __init__(self, tag: str, attributes: dict[str, str], line: int, start: int, parent: Element | None, source: _Source) -> None:
         self.tag = tag
         self.attributes = attributes
         self.line = line
         self.start = start
-        self.content = content
-        self.closing = content
-        self.end = content
+        #: where expat says that it ends: at its end tag, or behind a self-closing one
+        self.finish = start
         self.children: list[Element] = []
         self.parent = parent
+        self.source = source
+
+    @property
+    def content(self) -> int:
+        """Offset behind the start tag."""
+        return self.source.tag_end(self.start)
+
+    @property
+    def closing(self) -> int:
+        """Offset of the end tag."""
+        return self.content if self.self_closing else self.finish
+
+    @property
+    def end(self) -> int:
+        """Offset behind the end tag."""
+        return self.content if self.self_closing else self.source.tag_end(self.finish)
 
     @property
     def self_closing(self) -> bool:
         """True for ``<a/>``."""
-        return self.content == self.end
+        return self.source.data[self.start : self.content].decode(self.source.codec)[-2:-1] == "/"
 
     def all(self, tag: str) -> list[Element]:
         """Return the child elements of that tag, in order."""
@@ -130,9 +172,7 @@ class _Builder:
     """Receives expat's events and builds the tree."""
 
     def __init__(self, data: bytes, sniffed: str | None) -> None:
-        self.data = data
-        self.sniffed = sniffed
-        self.codec = sniffed or "utf-8"
+        self.source = _Source(data, sniffed)
         #: the root element, once there is one: expat refuses a second, and a file without any
         self.roots: list[Element] = []
         self.count = 0
@@ -146,7 +186,7 @@ class _Builder:
 
     def declaration(self, dummy_version: str, encoding: str | None, dummy_standalone: int) -> None:
         """Take over the declared encoding; expat itself refuses one that contradicts the bytes."""
-        if self.sniffed is not None or encoding is None:
+        if self.source.sniffed is not None or encoding is None:
             return
         try:
             name = codecs.lookup(encoding).name
@@ -154,7 +194,7 @@ class _Builder:
             name = ""
         if name not in ASCII_COMPATIBLE:
             raise _Malformed(self.parser.CurrentLineNumber, f"the encoding {encoding!r} is not one of UTF-8, UTF-16, ISO-8859-1, Windows-1252")
-        self.codec = name
+        self.source.codec = name
 
     def doctype(self, *dummy: object) -> None:
         """Refuse a document type: configuration files have none, and entities live there."""
@@ -167,9 +207,8 @@ class _Builder:
         self.count += 1
         if self.count > MAX_ELEMENTS:
             raise _Malformed(self.parser.CurrentLineNumber, f"there are more than {MAX_ELEMENTS} elements")
-        start = self.parser.CurrentByteIndex
         parent = self.open[-1] if self.open else None
-        element = Element(tag, attributes, self.parser.CurrentLineNumber, start, self.tag_end(start), parent)
+        element = Element(tag, attributes, self.parser.CurrentLineNumber, self.parser.CurrentByteIndex, parent, self.source)
         if parent is None:
             self.roots.append(element)
         else:
@@ -178,30 +217,7 @@ class _Builder:
 
     def finish(self, dummy_tag: str) -> None:
         """Close the innermost element."""
-        element = self.open.pop()
-        slash = self.data[element.start : element.content].decode(self.codec)[-2:-1] == "/"
-        if not slash:
-            element.closing = self.parser.CurrentByteIndex
-            element.end = self.tag_end(element.closing)
-
-    def tag_end(self, start: int) -> int:
-        """Return the offset behind the ``>`` of the tag at ``start``, all of which expat has seen; quotes may hold a ``>``."""
-        if self.sniffed is None:
-            found = _TAG.match(self.data, start)
-            if found is None:
-                raise _Malformed(self.parser.CurrentLineNumber, "a tag does not end")
-            return found.end()
-        low = 0 if self.sniffed == "utf-16-le" else 1
-        at, quote = start, 0
-        while True:
-            unit = 0 if self.data[at + 1 - low] else self.data[at + low]
-            at += 2
-            if quote:
-                quote = 0 if unit == quote else quote
-            elif unit in (0x22, 0x27):
-                quote = unit
-            elif unit == 0x3E:
-                return at
+        self.open.pop().finish = self.parser.CurrentByteIndex
 
 
 @functools.lru_cache(maxsize=64)
@@ -215,9 +231,9 @@ def _tree(data: bytes) -> Document:
         raise _Malformed(error.lineno, f"the XML is not well formed ({expat.ErrorString(error.code)})") from error
     except (ValueError, UnicodeError, LookupError) as error:
         raise _Malformed(builder.parser.CurrentLineNumber, f"the text cannot be decoded ({error})") from error
-    text = data.decode(builder.codec, "replace")
+    text = data.decode(builder.source.codec, "replace")
     newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") or "\n" not in text else "\n"
-    return Document(file="", data=data, codec=builder.codec, root=builder.roots[0], newline=newline)
+    return Document(file="", data=data, codec=builder.source.codec, root=builder.roots[0], newline=newline)
 
 
 def parse(data: bytes, file: str) -> Document:
