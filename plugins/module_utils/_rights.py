@@ -36,6 +36,7 @@ _BOTH = f"check: ``{READER}``; run: ``{WRITER}``"
 MODULES: Mapping[str, Need] = {
     "feed": Need("none, it works on the controller", _NOTHING, _NOTHING),
     "notify": Need("none, it works on the controller", _NOTHING, _NOTHING),
+    "report": Need("none, it works on the controller", _NOTHING, _NOTHING),
     "organization_info": Need(_NOTHING, _NOTHING, _VIEW),
     "server_info": Need(_ADMINISTRATOR, f"``{READER}``", f"{_VIEW}; none where ``organization`` is given"),
     "event_info": Need(_ADMINISTRATOR, f"``{READER}``", _NOTHING),

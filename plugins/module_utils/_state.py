@@ -18,12 +18,12 @@ import json
 import os
 import pathlib
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, Refused, VerifyError
+from ansible_collections.exchange.mitigation.plugins.module_utils._local_files import replace
 from ansible_collections.exchange.mitigation.plugins.module_utils._parse import version_key
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import unproven
 
@@ -246,30 +246,9 @@ class State:
     def _write(self, path: pathlib.Path, data: bytes) -> None:
         """Replace a file atomically; mode 0600. Raises InvalidInput where the directory does not take it."""
         try:
-            self._replace(path, data)
+            replace(path, data)
         except OSError as exc:
             raise InvalidInput(f"{path} cannot be written: {exc.strerror}. What it held before is unchanged.", "state_unwritable") from exc
-
-    @staticmethod
-    def _replace(path: pathlib.Path, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        # The file is in place; that its name is on the disk as well is asked for, and not every file system can do it.
-        with contextlib.suppress(OSError):
-            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
 
 
 def read_whole(stream: BinaryIO, path: pathlib.Path) -> bytes:

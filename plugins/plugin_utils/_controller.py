@@ -32,6 +32,9 @@ from ansible_collections.exchange.mitigation.plugins.plugin_utils._session impor
 
 MODULES = "ansible_collections.exchange.mitigation.plugins.modules."
 
+#: Options that may be given by the name of a variable (option_variable), with what an empty one means.
+SHARED: Mapping[str, Mapping[str, Any]] = {"organization": {"name": None, "mitigations_enabled": None, "servers": []}, "report": {}}
+
 display = Display()
 
 
@@ -129,8 +132,9 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
         if params.get("attach") is not None:
             result["attached"] = params["attach"]
         try:
-            if params.get("organization_variable"):
-                params["organization"] = self._shared(params["organization_variable"], variables)
+            for option in SHARED:
+                if params.get(option + "_variable"):
+                    params[option] = self._shared(option + "_variable", params[option + "_variable"], variables) or SHARED[option]
         except InvalidInput as exc:
             return dict(result, failed=True, reason=exc.reason, msg=exc.message)
         task = ActionTask(params, self._connection, str(variables.get("inventory_hostname", "")), secrets)
@@ -172,16 +176,16 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
                 "exception": traceback.format_exc(),
             }
 
-    def _shared(self, name: str, variables: Mapping[str, Any]) -> Any:
-        """Return a value that was read once for all servers by the name of its variable: neither rendered nor copied for each of them."""
+    def _shared(self, option: str, name: str, variables: Mapping[str, Any]) -> Any:
+        """Return a value that was made once for all servers by the name of its variable: neither rendered nor copied for each of them."""
         value: Any = variables
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
             if isinstance(value, str):
                 value = self._templar.template(value)
         if not isinstance(value, Mapping):
-            raise InvalidInput(f"organization_variable: there is no variable {name} with a dictionary in it", reason="invalid_arguments")
-        return value or {"name": None, "mitigations_enabled": None, "servers": []}
+            raise InvalidInput(f"{option}: there is no variable {name} with a dictionary in it", reason="invalid_arguments")
+        return value
 
     def _parameters(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """Return validated parameters as plain types, and the argument spec.

@@ -14,10 +14,8 @@ import argparse
 import datetime
 import getpass
 import hashlib
-import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +24,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._certificates 
 from ansible_collections.exchange.mitigation.plugins.module_utils._deps import optional
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, MitigationError
 from ansible_collections.exchange.mitigation.plugins.module_utils._iis_sites import DEFAULT_SITE
+from ansible_collections.exchange.mitigation.plugins.module_utils._local_files import replace
 from ansible_collections.exchange.mitigation.plugins.module_utils._mitigations._values import InboundRule
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _local_writer
 
@@ -145,13 +144,7 @@ def _refuse_same_version(document: bytes, output: pathlib.Path) -> None:
 
 def _write(output: pathlib.Path, data: bytes) -> None:
     try:
-        descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
-        os.replace(name, output)
+        replace(output, data, 0o644)
     except OSError as exc:
         raise InvalidInput(f"{output} cannot be written: {exc.strerror}.", "output_unwritable") from exc
 

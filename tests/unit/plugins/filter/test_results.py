@@ -11,6 +11,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.exchange.mitigation.plugins.filter.drift import drift
 from ansible_collections.exchange.mitigation.plugins.filter.report_rows import report_rows
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.report_samples import fleet, organization
 
 
 @pytest.mark.parametrize("value", ["x" * 100_000, {"host": "ex1"}, 7, None], ids=["text", "mapping", "number", "nothing"])
@@ -23,3 +24,12 @@ def test_anything_but_a_list_is_refused_with_a_sentence(subject: Any, value: Any
 def test_an_empty_run_is_a_report() -> None:
     assert drift([])["count"] == 0
     assert report_rows([])["servers"] == []
+
+
+def test_a_report_compares_as_the_filter_drift_does() -> None:
+    rows = [{**row, "desired": {"organization_enabled": False, "mitigations": ["all"]}} for row in fleet()]
+    known = organization(fleet())
+    made = report_rows(rows, known, drift=True, generated_at="2026-06-01T00:00:00Z")
+    assert made["drift"]["count"] > 0
+    assert made == report_rows(rows, known, drift=drift(rows, known), generated_at="2026-06-01T00:00:00Z")
+    assert made != report_rows(rows, known, generated_at="2026-06-01T00:00:00Z")
