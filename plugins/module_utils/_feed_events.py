@@ -14,14 +14,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _deps, _xml_guard
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import unproven
-from ansible_collections.exchange.mitigation.plugins.module_utils._state import State
+from ansible_collections.exchange.mitigation.plugins.module_utils._state import State, stored
 
 try:
     from lxml import etree
@@ -90,21 +88,16 @@ class Seen(State):
 
     def memory(self) -> Memory:
         """Return what is remembered; raises VerifyError ``state_damaged`` for a file that cannot be read."""
-        try:
-            handle = os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+        data = stored(self.file)
+        if data is None:
             return Memory()
-        except OSError as exc:
-            raise unproven("state_damaged", f"{self.file} cannot be opened: {exc.strerror}.") from exc
-        with os.fdopen(handle, "rb") as stream:
-            data = stream.read()
         try:
             raw = json.loads(data)
             if raw["format"] != FORMAT or raw["domain"] != self.domain:
                 raise ValueError
             configs = None if raw["configs"] is None else {str(key): str(value) for key, value in raw["configs"].items()}
             return Memory(configs, tuple(map(str, raw["refused"])))
-        except (ValueError, KeyError, TypeError, AttributeError, VerifyError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise unproven("state_damaged", f"{self.file} is not what an event source keeps of this trust domain.") from None
 
     def store(self, memory: Memory) -> None:

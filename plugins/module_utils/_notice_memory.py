@@ -13,12 +13,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._notice import Entry
 from ansible_collections.exchange.mitigation.plugins.module_utils._reasons import unproven
-from ansible_collections.exchange.mitigation.plugins.module_utils._state import State, read_whole
+from ansible_collections.exchange.mitigation.plugins.module_utils._state import State, stored
 
 FORMAT = 1
 
@@ -42,14 +41,9 @@ class Told(State):
 
     def entries(self) -> dict[str, Entry]:
         """Return what was told, nothing where there is no file; raises VerifyError for a file that cannot be read."""
-        try:
-            handle = os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+        data = stored(self.file)
+        if data is None:
             return {}
-        except OSError as exc:
-            raise unproven("state_damaged", f"{self.file} cannot be opened: {exc.strerror}.") from exc
-        with os.fdopen(handle, "rb") as stream:
-            data = read_whole(stream, self.file)
         try:
             raw = json.loads(data)
             if raw["format"] != FORMAT or raw["channel"] != self.name:

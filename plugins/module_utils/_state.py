@@ -20,7 +20,7 @@ import pathlib
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput, Refused, VerifyError
 from ansible_collections.exchange.mitigation.plugins.module_utils._local_files import replace
@@ -163,16 +163,9 @@ class State:
 
     def load(self) -> Memory:
         """Return what is remembered, nothing where there is no file; raises VerifyError for a file that cannot be read."""
-        try:
-            handle = os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+        data = stored(self.file, alone=True)
+        if data is None:
             return Memory()
-        except OSError as exc:
-            raise unproven("state_damaged", f"{self.file} cannot be opened: {exc.strerror}.") from exc
-        with os.fdopen(handle, "rb") as stream:
-            if not _ours(os.fstat(handle)):
-                raise unproven("state_unsafe", f"{self.file} belongs to another user or can be written by others.")
-            data = read_whole(stream, self.file)
         try:
             raw = json.loads(data)
             if raw["format"] != FORMAT or raw["domain"] != self.domain:
@@ -197,14 +190,14 @@ class State:
                 "fetched_at": (max(now, memory.fetched_at or now) if fetched else memory.fetched_at),
                 "audit": list(audit),
             }
-            self._write(self.file, json.dumps(raw, indent=1, default=_iso).encode())
+            self._write(self.file, json.dumps(raw, indent=1, default=datetime.datetime.isoformat).encode())
 
     def keep(self, data: bytes, sha256: str, record: dict[str, Any]) -> pathlib.Path:
         """Store verified bytes and the record of their verification for later tasks; return the path of the bytes."""
         path = self.directory / "feeds" / f"{sha256}.xml"
         with self._locked():
             self._write(path, data)
-            self._write(path.with_suffix(".json"), json.dumps(record, indent=1, default=_iso).encode())
+            self._write(path.with_suffix(".json"), json.dumps(record, indent=1, default=datetime.datetime.isoformat).encode())
             self._forget_old(path)
         return path
 
@@ -251,22 +244,30 @@ class State:
             raise InvalidInput(f"{path} cannot be written: {exc.strerror}. What it held before is unchanged.", "state_unwritable") from exc
 
 
-def read_whole(stream: BinaryIO, path: pathlib.Path) -> bytes:
-    """Return what an open file of the state holds; raises VerifyError where that cannot be read."""
+def stored(path: pathlib.Path, alone: bool = False) -> bytes | None:
+    """Return what a file of the state holds, None where there is none; raises VerifyError for what cannot be read as a file.
+
+    With ``alone`` also for one that somebody else may have written.
+    """
     try:
-        return stream.read()
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise unproven("state_damaged", f"{path} cannot be opened: {exc.strerror}.") from exc
+    try:
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            if alone and not _ours(os.fstat(handle)):
+                raise unproven("state_unsafe", f"{path} belongs to another user or can be written by others.")
+            return stream.read()
     except OSError as exc:
         raise unproven("state_damaged", f"{path} cannot be read: {exc.strerror}.") from exc
+    finally:
+        os.close(handle)
 
 
 def _ours(info: os.stat_result) -> bool:
     return info.st_uid == os.geteuid() and not info.st_mode & 0o022
-
-
-def _iso(value: Any) -> str:
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
 
 
 def _time(text: Any) -> datetime.datetime | None:

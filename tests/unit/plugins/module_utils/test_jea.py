@@ -30,6 +30,16 @@ def test_a_cmdlet_without_a_place_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert _jea.problems() == ["Start-Process must stand in exactly one of READS, WRITES and NEVER."]
 
 
+def test_a_capability_that_says_other_than_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes the output of another cmdlet does so in both, and what changes the server is nothing for a reader."""
+    monkeypatch.setitem(_jea.WRITES, "Set-Acl", _jea.Narrow({"LiteralPath": _jea.BESIDE}))  # type: ignore[index]
+    assert _jea.problems() == ["Set-Acl takes the output of another cmdlet in one of the two and not in the other."]
+    monkeypatch.undo()
+    monkeypatch.delitem(_jea.WRITES, "Stop-Service")  # type: ignore[arg-type]
+    monkeypatch.setitem(_jea.READS, "Stop-Service", _jea.Narrow({"Name": None, "NoWait": None}))  # type: ignore[index]
+    assert _jea.problems() == ["Stop-Service changes the server and stands in READS."]
+
+
 def test_the_reader_reads() -> None:
     assert {row.effect for row in _jea.rows(_jea.READER)} == {READS}
     assert {row.effect for row in _jea.rows(_jea.WRITER)} == {READS, CHANGES}

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
+import errno
+import json
 import os
 import pathlib
 import stat
+from typing import Any
 
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _journal
@@ -170,3 +174,103 @@ def test_the_journal_of_another_computer_is_not_used(tmp_path: pathlib.Path) -> 
         history.written_on("EX2")
     assert caught.value.reason == "journal_of_another"
     assert "EX1" in caught.value.message and "EX2" in caught.value.message
+
+
+def transition(**changed: Any) -> _journal.Transition:
+    wanted = _journal.Transition(
+        run_id="run1", operation_id="op1", kind="service", name="MSExchangeMitigation", before=("Running", "Auto"), after=("Stopped", "Disabled"),
+        mitigations=("M9",), verb="apply", event="begin", time=NOW.isoformat(),
+    )  # fmt: skip
+    return dataclasses.replace(wanted, **changed)
+
+
+def refusal_of(directory: pathlib.Path, entry: _journal.Operation | _journal.Transition, damage: dict[str, Any]) -> str:
+    """Write a record, change it, and return the sentence of the refusal."""
+    journal = _journal.Journal(str(directory), "ex1", "run1")
+    journal.begin(NOW, entry)
+    assert _journal.History(str(directory), "ex1").operations == (dataclasses.replace(entry, time=NOW.isoformat()),)
+    file = pathlib.Path(journal.path)
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **damage}) + "\n", "utf-8")
+    with pytest.raises(JournalError) as caught:
+        _journal.History(str(directory), "ex1")
+    assert caught.value.reason == "journal_damaged"
+    assert f"{file} line 1: not a journal record" in caught.value.message and "move the file away" in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"path": "C:\\Windows\\System32\\drivers\\etc\\hosts"}, "not those of one configuration file"),
+        ({"path": "C:\\inetpub\\wwwroot\\default.aspx"}, "not those of one configuration file"),
+        ({"temporary": "C:\\elsewhere\\web.op.new.config"}, "not those of one configuration file"),
+        ({"backup": "C:\\inetpub\\wwwroot\\web.aspx"}, "not those of one configuration file"),
+        ({"verb": "format"}, "'format' is no verb"),
+        ({"before": None}, "SHA-256"),
+        ({"after": "****"}, "not a journal record"),
+    ],
+)
+def test_a_record_of_a_file_that_no_run_wrote_is_refused(tmp_path: pathlib.Path, damage: dict[str, Any], said: str) -> None:
+    """What an undo would write, and where, is taken from the journal, so only a record that holds together counts."""
+    assert said in refusal_of(tmp_path, operation("run1", 1), damage)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"kind": "driver"}, "driver 'MSExchangeMitigation' is neither a service nor an application pool"),
+        ({"name": "a'; b"}, "is neither a service nor an application pool"),
+        ({"name": ""}, "is neither a service nor an application pool"),
+        ({"before": ["Running", "Boot"]}, "'Running', 'Boot' is no state of a service"),
+        ({"after": ["Started", "Auto"]}, "'Started', 'Auto' is no state of a service"),
+        ({"kind": "pool"}, "'Running', 'Auto' is no state of a pool"),
+        ({"after": ["Stopped"]}, "not a journal record"),
+    ],
+)
+def test_a_record_of_a_service_that_no_run_wrote_is_refused(tmp_path: pathlib.Path, damage: dict[str, Any], said: str) -> None:
+    """Nobody makes an undo start, stop or disable what the collection never touched."""
+    assert said in refusal_of(tmp_path, transition(), damage)
+
+
+def test_a_write_that_is_cut_short_stops_the_run_and_the_next_record_stands_on_its_own(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may take a part of a line and report no error; then nothing is changed, and the rest of the line goes."""
+    journal = written(tmp_path, "run1", 1, "replacing")
+    genuine = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: genuine(descriptor, data[:20]))
+    with pytest.raises(JournalError) as caught:
+        journal.append(NOW, "verified", operation="op1")
+    assert caught.value.reason == "journal_unusable"
+    assert "only 20 of " in caught.value.message and "nothing more is changed" in caught.value.message
+    monkeypatch.undo()
+    assert _journal.History(str(tmp_path), "ex1").open_operations()[0].event == "replacing"
+    journal.append(NOW, "closed", operation="op1")
+    assert pathlib.Path(journal.path).read_bytes().count(b"\n") == 3
+    assert not _journal.History(str(tmp_path), "ex1").open_operations()
+
+
+def test_a_file_system_without_locks_is_no_other_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network shares know no locks: the task says that, and not that another run is under way."""
+
+    def refuse(dummy_descriptor: int, dummy_how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(_journal.fcntl, "flock", refuse)
+    with pytest.raises(JournalError) as caught, _journal.Journal(str(tmp_path), "ex1", "run1").locked():
+        pytest.fail("a change would be made without a lock")
+    assert caught.value.reason == "journal_unusable"
+    assert os.strerror(errno.ENOLCK) in caught.value.message and "see to journal_dir" in caught.value.message
+
+
+def test_a_journal_directory_of_another_user_is_not_written_to(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could write what an undo sends to a server."""
+    place = tmp_path / "journal"
+    place.mkdir(mode=0o700)
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    with pytest.raises(JournalError) as caught:
+        written(place, "run1", 1)
+    with pytest.raises(JournalError) as locking, _journal.Journal(str(place), "ex1", "run1").locked():
+        pytest.fail("a change would be made")
+    for refusal in (caught.value, locking.value):
+        assert refusal.reason == "journal_unusable" and f"{place} belongs to another user" in refusal.message
+    assert [path.name for path in place.iterdir()] == []

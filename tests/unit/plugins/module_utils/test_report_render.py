@@ -176,6 +176,7 @@ def test_metrics_tell_what_is_known_and_leave_out_what_is_not() -> None:
         ({"unreachable": True, "msg": "refused"}, "unreachable: refused"),
         ({"failed": True, "reason": "url_rewrite_missing", "msg": "URL Rewrite is missing"}, "failed (url_rewrite_missing): URL Rewrite is missing"),
         ({"changed": True, "mitigations": [{"id": "M1", "state": "applied"}]}, "changed; M1 applied"),
+        ({"skipped": True, "changed": False, "skip_reason": "Conditional result was False"}, "left out"),
         ({"changed": False, "mitigations": [{"id": "M1", "state": "absent", "needed": "no"}]}, "unchanged; M1 absent (not needed by this build)"),
     ],
 )

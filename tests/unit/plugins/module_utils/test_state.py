@@ -195,6 +195,39 @@ def test_damaged_file_is_no_first_use(state: State, content: bytes) -> None:
     assert caught.value.reason == "state_damaged"
 
 
+def test_a_state_with_a_time_without_an_offset_is_damaged(state: State) -> None:
+    """Times are compared across controllers: one whose zone is not known is no time."""
+    state.commit(accepted(signed=EARLY), Consent(), NOW, True)
+    genuine = state.file.read_text("utf-8")
+    for moment in (NOW, EARLY):
+        assert f'"{moment.isoformat()}"' in genuine
+        state.file.write_text(genuine.replace(f'"{moment.isoformat()}"', f'"{moment.replace(tzinfo=None).isoformat()}"'), "utf-8")
+        with pytest.raises(VerifyError) as caught:
+            state.load()
+        assert caught.value.reason == "state_damaged" and str(state.file) in caught.value.message
+
+
+def test_a_state_without_a_mark(state: State) -> None:
+    """A file that says that nothing was accepted yet is a first use, with what else it remembers."""
+    state.commit(accepted(), Consent(), NOW, True)
+    state.file.write_text(json.dumps({**json.loads(state.file.read_text("utf-8")), "mark": None, "last": None}), "utf-8")
+    memory = state.load()
+    assert (memory.mark, memory.last, memory.fetched_at, len(memory.audit)) == (None, None, NOW, 1)
+    assert judge(accepted(), memory, Consent()).first
+
+
+@pytest.mark.parametrize("what", ["directory", "pipe"])
+def test_something_else_in_place_of_the_state(state: State, what: str) -> None:
+    """What is no file is neither waited for nor taken for a first use."""
+    if what == "directory":
+        state.file.mkdir(mode=0o700)
+    else:
+        os.mkfifo(state.file, 0o600)
+    with pytest.raises(VerifyError) as caught:
+        state.load()
+    assert caught.value.reason == "state_damaged" and str(state.file) in caught.value.message
+
+
 def test_state_of_another_domain(state: State) -> None:
     """A copied file of another domain is not read."""
     state.commit(accepted(), Consent(), NOW, True)
