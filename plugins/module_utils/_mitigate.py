@@ -234,16 +234,18 @@ def _carry_out(task: Task, wish: Wish, made: Plan, found: Survey, journal: Journ
         watch.before()
     blocked: list[str] = []
     try:
-        for attempt in (1, 2):
+        moved = False
+        while True:
             blocked += _block(task, made, found, journal)
             try:
                 entries = applier.apply(made.steps, "apply" if wish.request.state == "applied" else "remove", watch.confirm if watch else None)
                 break
             except FileMoved as exc:
                 # Somebody else writes too: what they wrote is read and planned with, once (DESIGN.md 5).
-                if attempt == 2:
+                if moved:
                     message = f"{exc.message}; it changed again while it was planned anew, so nothing was written. Run again when nobody else writes it"
                     raise ApplyError(message, "file_changed", **exc.details) from exc
+                moved = True
                 task.progress(f"{exc.message}; reading and planning once more")
                 made, found = _again(task, wish, journal)
                 if watch is not None:

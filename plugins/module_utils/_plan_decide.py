@@ -120,7 +120,12 @@ class Decider:
                 return _none(one, one.state, f"left as it is: {one.reason}")
             self._resolve(mitigation, one, replaced)
         self._write(mitigation, one, replaced, work)
-        if active is not False:
+        if active is None and self.facts.em is None:
+            work.warnings.append(
+                f"{one.id}: it is not blocked for EM, because what the organization says of this server is unknown; where EM is active it may write "
+                "a rule of its own beside this one; give organization"
+            )
+        elif active is not False:
             self._block(mitigation, config_ids, work)
         work.side_effects += [f"{mitigation.id}: {effect.text}" for effect in mitigation.side_effects]
         action = "replace" if any(replaced.values()) else "apply"

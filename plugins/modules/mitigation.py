@@ -87,7 +87,8 @@ options:
       - What to do where Exchange's own EM service is at work, that is, on for the organization and the server, running, and not
         kept away by a block.
       - V(leave) leaves the mitigation to EM and only reports.
-      - V(take_over) blocks it for EM, removes EM's rule and writes one that does not break the applications below the path.
+      - V(take_over) blocks it for EM, removes EM's rule and writes one that does not break the applications below the path. Where the
+        organization does not list the server there is nothing to block, and a warning says so.
     type: str
     choices: [leave, take_over]
     default: leave

@@ -180,6 +180,15 @@ def test_unknown_em_state_is_refused() -> None:
         assert {r.reason for r in result.refusals} == {"em_state_unknown"}
 
 
+@pytest.mark.parametrize(("em", "blocks"), [(None, ()), (EmFacts(None, True, True), ("M1",))])
+def test_take_over_says_what_cannot_be_blocked(em: EmFacts | None, blocks: tuple[str, ...]) -> None:
+    """Where the organization does not list the server there is nothing to block; the plan does not claim it, and says what may happen."""
+    result = plan(request("M1", when_em_active="take_over"), samples.server(), dataclasses.replace(FACTS, em=em))
+    assert ([o.action for o in result.outcomes], result.block_ids) == (["apply"], blocks)
+    said = [text for text in result.warnings if text.startswith("M1: it is not blocked for EM") and text.endswith("give organization")]
+    assert len(said) == (0 if blocks else 1)
+
+
 def test_a_build_without_em_needs_no_em_facts() -> None:
     assert len(plan(BOTH, samples.server(), ServerFacts(build=(15, 2, 922, 7))).edits) == 2
 
