@@ -79,11 +79,13 @@ class Files:
             self._end(operation, "abandoned")
             raise
         except CmdletError as exc:
-            self._discard(operation.temporary)
-            self._end(operation, "abandoned", error=exc.message)
-            raise ApplyError(
-                f"{operation.path}: the new bytes could not be written beside it, the file is untouched: {exc.message}", "write_failed", file=operation.path
-            ) from exc
+            what = f"{operation.path}: the new bytes could not be written beside it, the file is untouched: {exc.message}"
+            try:
+                self._discard(operation.temporary)
+                self._end(operation, "abandoned", error=exc.message)
+            except CmdletError as other:
+                what += f" The next run removes what may be left of them ({other.message})"
+            raise ApplyError(what, "write_failed", file=operation.path) from exc
         try:
             self._end(operation, "replacing")
         except JournalError:
