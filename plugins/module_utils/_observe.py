@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.exchange.mitigation.plugins.module_utils import _iis_config as iis
-from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain
+from ansible_collections.exchange.mitigation.plugins.module_utils._clixml import PSObject, plain, strings
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, ConfigurationError, Refused
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, Session, Statement, call
 from ansible_collections.exchange.mitigation.plugins.module_utils._untrusted import number, word
@@ -117,7 +117,7 @@ def failed(answer: Answer) -> CmdletError:
 def path_of(answer: Answer) -> str:
     """Return what the statement was about, for a sentence."""
     parameters = answer.statement[0].parameters
-    return str(parameters.get("LiteralPath") or parameters.get("Path") or parameters.get("ClassName") or "")
+    return ", ".join(strings(parameters.get("LiteralPath") or parameters.get("Path") or parameters.get("ClassName")))
 
 
 def content(path: str) -> Statement:
