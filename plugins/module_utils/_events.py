@@ -245,10 +245,8 @@ def read_lines(host: Session, folder: str, question: Question) -> dict[str, Any]
 
 
 def _wanted(entry: Mapping[str, Any], begin: datetime.datetime, question: Question) -> bool:
-    if not entry["time"]:
-        return True
-    moment = _moment(str(entry["time"]))
-    if moment is None:
+    moment = _moment(entry["time"])
+    if moment is None:  # a line without a time
         return True
     return moment > begin if question.after is not None and question.after.log_time is not None else moment >= begin
 
@@ -256,7 +254,7 @@ def _wanted(entry: Mapping[str, Any], begin: datetime.datetime, question: Questi
 # A name is bounded on both sides, or a line of one long word would be tried from each of its characters to its end.
 _ENTRY = re.compile(r"\b(?P<event>\w{1,100}),\s{0,20}(?=S:\w{1,100}=)")
 _PAIR = re.compile(r"(?:^|;)\s{0,20}S:(\w{1,100})=")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,7})?(?:Z|[+-]\d\d:?\d\d)?")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,7}))?(Z|[+-]\d\d:?\d\d)?")
 
 
 def parse_lines(lines: Sequence[str], file: str = "") -> list[dict[str, Any]]:
@@ -271,7 +269,7 @@ def parse_line(line: str, file: str = "") -> dict[str, Any]:
     found = _ENTRY.search(line)
     stamp = _TIME.search(line[: found.start()] if found else line[:100])
     if stamp:
-        entry["time"] = _stamp(stamp.group())
+        entry["time"] = _stamp(stamp)
     if not found:
         return entry
     entry["event"] = found["event"]
@@ -287,11 +285,8 @@ def parse_line(line: str, file: str = "") -> dict[str, Any]:
     return entry
 
 
-def _stamp(text: str) -> str | None:
-    """Return a time stamp as ISO-8601 in UTC; one without an offset is UTC, as in Exchange's other logs."""
-    found = re.fullmatch(r"(.{10})[T ](.{8})(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?", text)
-    if found is None:
-        return None
+def _stamp(found: re.Match[str]) -> str | None:
+    """Return a time stamp that ``_TIME`` matched as ISO-8601 in UTC; one without an offset is UTC, as in Exchange's other logs."""
     offset = "+00:00" if found[4] in (None, "Z") else found[4] if ":" in found[4] else found[4][:3] + ":" + found[4][3:]
     try:
         return iso(datetime.datetime.fromisoformat(f"{found[1]}T{found[2]}.{(found[3] or '0')[:6]:<06}{offset}"))

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from ansible_collections.exchange.mitigation.plugins.module_utils import _events
 from ansible_collections.exchange.mitigation.plugins.module_utils._cmdlets import HOST, enforce_statement
-from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
+from ansible_collections.exchange.mitigation.plugins.module_utils._errors import CmdletError, InvalidInput
+from ansible_collections.exchange.mitigation.plugins.module_utils._model import Answer, ErrorRecord, Statement
+from ansible_collections.exchange.mitigation.tests.unit.plugins.module_utils.made_up_host import DENIED, GONE, Host, item
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,3 +87,59 @@ def test_the_filter() -> None:
     )
     assert _events.xpath(question, 12).endswith("and EventRecordID>12]]")
     assert enforce_statement(_events.events_statement(_events.xpath(question, None), 5), HOST)
+
+
+# Answers of a server
+
+FOLDER = "D:\\Exchange\\Logging\\MitigationService"
+NO_EVENTS = ErrorRecord("No events were found.", "NoMatchingEventsFound,Microsoft.PowerShell.Commands.GetWinEventCommand", "ObjectNotFound", "", "")
+QUESTION = _events.Question(NOW - datetime.timedelta(hours=24), NOW)
+
+
+def server(**files: tuple[int, list[str]]) -> Host:
+    """Return a server without events and with files in the log folder: hours since the last write, and the lines."""
+    host = Host()
+    host.answer("Get-WinEvent", errors=[NO_EVENTS])
+    found = [item(FullName=f"{FOLDER}\\{name}.log", LastWriteTimeUtc=NOW - datetime.timedelta(hours=hours)) for name, (hours, dummy) in files.items()]
+    host.answer("Get-ChildItem", *found)
+
+    def lines(statement: Statement) -> Answer:
+        name = statement[0].parameters["LiteralPath"].rpartition("\\")[2].removesuffix(".log")
+        return Answer(statement, tuple(files[name][1]), ())
+
+    host.answers["Get-Content"] = lines
+    return host
+
+
+@pytest.mark.parametrize(
+    ("cmdlet", "about"),
+    [("Get-WinEvent", ""), ("Get-ChildItem", FOLDER), ("Get-Content", FOLDER), ("Get-ItemProperty", "ExchangeServer"), ("Get-CimInstance", "Win32_")],
+)
+def test_an_account_that_may_not_read_is_no_empty_log(cmdlet: str, about: str) -> None:
+    """A missing right fails with the cmdlet and the server's words, so that nobody takes it for a quiet night."""
+    host = server(today=(1, ["2026-11-24T10:00:00Z,A,S:LogLevel=Info"]))
+    assert len(_events.gather(host, QUESTION)["log"]["lines"]) == 1
+    host.answer(cmdlet, errors=[DENIED])
+    with pytest.raises(CmdletError) as caught:
+        _events.gather(host, QUESTION)
+    assert (caught.value.reason, caught.value.details["cmdlet"]) == ("cmdlet_failed", cmdlet)
+    assert "Access is denied." in caught.value.message and about in caught.value.message
+
+
+def test_files_from_before_the_question_are_not_read() -> None:
+    """Only what was written since can hold a line that is asked for; a line without a time is shown as it is."""
+    lines = ["2026-11-24T10:00:00Z,New,S:LogLevel=Info", "2026-11-20T10:00:00Z,Early,S:LogLevel=Info", "?"]
+    host = server(old=(48, ["2026-11-22T10:00:00Z,Old,S:LogLevel=Info"]), new=(1, lines))
+    log = _events.gather(host, QUESTION)["log"]
+    assert (log["files"], log["exists"], log["truncated"]) == (["new.log"], True, False)
+    assert [line["raw"] for line in log["lines"]] == ["?", lines[0]]
+
+
+def test_a_folder_and_files_that_are_gone_are_no_fault() -> None:
+    host = server(today=(1, []))
+    host.answer("Get-Content", errors=[GONE])
+    log = _events.gather(host, QUESTION)["log"]
+    assert (log["exists"], log["files"], log["lines"]) == (True, [], [])
+    host.answer("Get-ChildItem", errors=[GONE])
+    log = _events.gather(host, QUESTION)["log"]
+    assert (log["folder"], log["exists"]) == (FOLDER, False)
