@@ -414,6 +414,23 @@ def test_an_answer_that_is_lost_is_looked_up_and_not_written_again() -> None:
         assert len(session.changes) == 1
 
 
+def test_a_connection_that_broke_before_the_change_was_sent_is_no_change() -> None:
+    """Nothing is looked up then: the task is unreachable at once, and says nothing of a change."""
+
+    class Gone(Exchange):
+        def change(self, statement: Statement) -> Answer:
+            raise ConnectionFailure("gone", "connection_refused", change_sent=False)
+
+    for module in (organization, server):
+        session = Gone()
+        with pytest.raises(ConnectionFailure) as caught:
+            run(module, Task(module.SPEC, session, mitigations_enabled=False))
+        assert (caught.value.reason, caught.value.details["change_sent"]) == ("connection_refused", False)
+        checked = Exchange()
+        run(module, Task(module.SPEC, checked, mitigations_enabled=False), check=True)
+        assert session.sent == checked.sent, "it read again"
+
+
 def test_server_check_change_and_idempotent() -> None:
     session = Exchange(MitigationsBlocked=["X1"])
     options = {"mitigations_enabled": False, "mitigations_blocked": {"add": ["M1", "x1"]}, "data_collection_enabled": True}
