@@ -53,6 +53,10 @@ HOST_FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "full disk under journal_dir": (f"{_CONTROLLER}::test_the_journal_takes_no_more",),
     "full or read-only disk under state_dir": (f"{_CONTROLLER}::test_the_state_of_the_feed_takes_no_more", f"{_UNIT}/test_state.py::test_full_disk"),
+    "files of the controller's process limited in size": (
+        "system/test_controller_limits.py::test_a_record_of_the_journal_is_cut_by_a_limit",
+        "system/test_controller_limits.py::test_a_document_is_cut_by_a_limit",
+    ),
     "read-only home": (f"{_CONTROLLER}::test_a_home_that_is_read_only",),
     "two runs in parallel": (
         f"{_MAIN}::test_a_second_controller_process_on_the_same_server_is_refused",

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+FAILED = re.compile(r"^fatal: \[\S+\]: (?:FAILED|UNREACHABLE)! => (\{.*\})$", re.MULTILINE)
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)\s", re.MULTILINE)
 
 
@@ -30,6 +31,11 @@ class Played:
         """Counts per host."""
         return {row[0]: dict(zip(("ok", "changed", "unreachable", "failed"), map(int, row[1:]))) for row in RECAP.findall(self.text)}
 
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """Results of the tasks that failed."""
+        return [json.loads(found) for found in FAILED.findall(self.text)]
+
 
 def environment(folder: pathlib.Path) -> dict[str, str]:
     """The environment of a user with this checkout and nothing else of Ansible's."""
@@ -43,14 +49,24 @@ def environment(folder: pathlib.Path) -> dict[str, str]:
     }
 
 
-def play(fleet: Any, folder: pathlib.Path, name: str, *options: str, settings: dict[str, str] | None = None, **variables: Any) -> Played:
-    """Run a playbook by its full name, or a file, over the fleet's inventory with these extra variables, and Ansible's settings by their environment names."""
+#: Runs what follows as a process, and as its children, that may make no file larger than so many bytes.
+LIMITED = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def play(
+    fleet: Any, folder: pathlib.Path, name: str, *options: str, settings: dict[str, str] | None = None, file_size: int | None = None, **variables: Any
+) -> Played:
+    """Run a playbook by its full name, or a file, over the fleet's inventory with these extra variables, and Ansible's settings by their environment names.
+
+    With ``file_size`` the process may make no larger file.
+    """
     inventory = folder / "lab.yml"
     if not inventory.exists():
         fleet.write_inventory(inventory)
     book = name if name.endswith(".yml") else f"exchange.mitigation.{name}"
     program = pathlib.Path(sys.executable).with_name("ansible-playbook")
-    command = [str(program), "-i", str(inventory), book, "-e", json.dumps(variables), *options]
+    limit = [] if file_size is None else [sys.executable, "-c", LIMITED, str(file_size)]
+    command = [*limit, str(program), "-i", str(inventory), book, "-e", json.dumps(variables), *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(folder) | (settings or {}), cwd=folder, check=False, timeout=300)
     return Played(done.returncode, done.stdout + done.stderr)
 
