@@ -106,3 +106,21 @@ def test_what_the_alerts_need_is_there() -> None:
     assert "\nexchange_mitigation_drift 3\n" in text
     assert "\nexchange_mitigation_drift_new 0\n" in text
     assert 'exchange_mitigation_verdict{server="EX1",host="ex1",mitigation="M1",state="absent",needed="yes",blocked="no"} 1' in text
+
+
+@pytest.mark.parametrize(
+    ("said", "sample"),
+    [
+        ("2026-06-12T05:00:00", "1781240400"),
+        ("2026-06-12T05:00:00Z", "1781240400"),
+        ("2026-06-12T07:00:00+02:00", "1781240400"),
+        ("last week", None),
+        (None, None),
+    ],
+)
+def test_times_of_servers(said: str | None, sample: str | None) -> None:
+    """A time without a zone is UTC, not the controller's own zone; what is no time has no sample rather than a wrong one."""
+    results = fleet()
+    results[0]["server"]["em"]["applied_time"] = said
+    found = re.search(r'exchange_mitigation_em_applied_timestamp_seconds\{server="EX1",host="ex1"\} (\S+)', metrics(results))
+    assert (found and found[1]) == sample
