@@ -102,6 +102,8 @@ def check_mail(server: MailServer) -> None:
         raise InvalidInput("mail: a password is not sent without encryption. Use encryption starttls or tls.", "insecure_connection")
     if server.username and not server.password:
         raise InvalidInput("mail: username is set and password is not.", "credentials_missing")
+    if not f"{server.username or ''}{server.password or ''}".isascii():
+        raise InvalidInput("mail: username and password can have ASCII characters only; Python's SMTP client sends no others.")
     _authorities(server.ca_path)
 
 
@@ -142,11 +144,11 @@ def _mail(server: MailServer, message: email.message.EmailMessage, sender: str, 
         raise DeliveryError(f"{where} shows a certificate that is not trusted: {exc.verify_message}. Set ca_path.", "mail_tls") from None
     except ssl.SSLError:
         raise DeliveryError(f"{where} does not complete the TLS handshake; the protocol must be 1.2 or newer. Check encryption and port.", "mail_tls") from None
-    except (smtplib.SMTPException, UnicodeError) as exc:
+    except smtplib.SMTPException as exc:
         if isinstance(exc.__context__, TimeoutError):  # smtplib takes a silence for a connection that was closed
             raise DeliveryError(f"{where} did not answer in time.", "mail_timeout") from None
         raise DeliveryError(f"{where} broke off, or does not speak SMTP. Check encryption and port.", "mail_refused") from None
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # two dots in a row are no name at all
         raise DeliveryError(f"{where} does not resolve.", "mail_connect") from None
     except TimeoutError:
         raise DeliveryError(f"{where} did not answer in time.", "mail_timeout") from None
@@ -181,8 +183,8 @@ def check_webhook(hook: Webhook) -> None:
         raise InvalidInput(f"webhook {hook.name}: url is not an https URL without user name.", "url_not_allowed")
     if parts.scheme == "http" and hook.kind != "json":
         raise InvalidInput(f"webhook {hook.name}: the URL is the password of the channel and is not sent in the clear. Use https.", "insecure_connection")
-    if any(character in text for pair in hook.headers.items() for text in pair for character in "\r\n"):
-        raise InvalidInput(f"webhook {hook.name}: a header has a line end in it.")
+    if any(character in "\r\n" or ord(character) > 255 for pair in hook.headers.items() for text in pair for character in text):
+        raise InvalidInput(f"webhook {hook.name}: a header has a line end in it, or a character that HTTP does not carry.")
     _authorities(hook.ca_path)
 
 
@@ -194,9 +196,10 @@ def post(hook: Webhook, body: bytes, sleep: Callable[[float], None] = time.sleep
 
 
 def _post(hook: Webhook, body: bytes, deadline: float, sleep: Callable[[float], None]) -> int:
-    for number in range(TRIES):
-        last = number == TRIES - 1
+    number = 0
+    while True:
         pause = PAUSES[min(number, len(PAUSES) - 1)]
+        number += 1
         try:
             status, asked = _try(hook, body, deadline)
             if 200 <= status < 300:
@@ -206,10 +209,9 @@ def _post(hook: Webhook, body: bytes, deadline: float, sleep: Callable[[float], 
             again = status in WORTH_ANOTHER_TRY
         except DeliveryError as exc:
             failure, again = exc, exc.reason == "webhook_connect"
-        if last or not again or time.monotonic() + pause > deadline:
+        if number == TRIES or not again or time.monotonic() + pause > deadline:
             raise failure
         sleep(pause)
-    raise failure
 
 
 def _try(hook: Webhook, body: bytes, deadline: float) -> tuple[int, float | None]:
@@ -249,7 +251,8 @@ def _failure(hook: Webhook, exc: BaseException) -> DeliveryError:
     said = f"The webhook {hook.name}"
     if any(isinstance(cause, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)) for cause in chain):
         return DeliveryError(f"The proxy does not lead to the webhook {hook.name}, or wants other credentials.", "webhook_proxy")
-    if any(isinstance(cause, socket.gaierror) for cause in chain) or "NameResolutionError" in {type(cause).__name__ for cause in chain}:
+    unnamed = (socket.gaierror, requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)
+    if any(isinstance(cause, unnamed) for cause in chain) or "NameResolutionError" in {type(cause).__name__ for cause in chain}:
         return DeliveryError(f"{said} has a host that does not resolve.", "webhook_connect")
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
