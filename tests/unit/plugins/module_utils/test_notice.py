@@ -224,6 +224,26 @@ def test_a_fleet_of_500_fits_into_a_chat_and_all_of_it_is_in_the_json() -> None:
     assert _notice_text.text(notice).count("EX") == 200
 
 
+def test_a_chat_shows_less_of_each_kind_until_it_fits() -> None:
+    """News of all five kinds at once, in letters of four bytes, is cut to what Teams and Slack take; every kind keeps its heading."""
+    events = tuple(Event(kind, f"{kind}/{number}", "s", "\U0001f4e3" * 300) for kind in _notice.KINDS for number in range(40))
+    notice = _notice_text.Notice(events, NOW, "run1", "https://reports.example.com/" + "r" * 200)
+    for kind in ("teams", "slack"):
+        data = _notice_text.payload(kind, notice)
+        assert len(data) <= _notice_text.MAX_BYTES
+        shown = data.decode()
+        assert [heading in shown for heading in _notice_text.HEADINGS.values()] == [True] * 5
+        assert "\U0001f4e3" in shown and "https://reports.example.com/" in shown
+
+
+def test_a_mail_says_where_the_report_is_and_which_run_it_was() -> None:
+    """Without either, the last line is still there and no empty one before it."""
+    event = Event("failed", "failed/ex1", "s", "EX1: no answer.")
+    said = _notice_text.text(_notice_text.Notice((event,), NOW, "run1", "https://reports.example.com/\x1b[2J"))
+    assert said.split("\n\n")[1:] == ["Report: https://reports.example.com/\\u001b[2J", "2026-11-24 12:00 UTC, run run1, exchange.mitigation\n"]
+    assert _notice_text.text(_notice_text.Notice((event,), NOW)).split("\n\n")[1:] == ["2026-11-24 12:00 UTC, exchange.mitigation\n"]
+
+
 def test_nothing_is_called_protected() -> None:
     notice = _notice_text.Notice(observe(report=report(host("ex1", verdict("M2", "applied", "yes")))).events, NOW)
     said = _notice_text.text(notice).lower()
