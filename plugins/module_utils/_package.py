@@ -148,7 +148,8 @@ def writers(sddl: str) -> list[str]:
     for kind, rights, who in re.findall(r"\((\w+);[^;]*;([^;]*);[^;]*;[^;]*;([^;)]*)[;)]", sddl[start:]):
         if kind not in ("A", "XA") or who in trusted:
             continue
-        harmless = (int(rights, 16) & ~_READ_MASK) == 0 if rights.startswith("0x") else rights in _READ_RIGHTS
+        mask = re.fullmatch(r"0x[0-9A-Fa-f]{1,8}", rights)
+        harmless = (int(rights, 16) & ~_READ_MASK) == 0 if mask else rights in _READ_RIGHTS
         if not harmless:
             found.append(who)
     return found
@@ -225,6 +226,8 @@ def remove_folder(host: Session, path: str) -> str | None:
                 host.change((call("Remove-Item", LiteralPath=name, Force=True, Confirm=False),))
         if not listing.errors:
             host.change((call("Remove-Item", LiteralPath=path, Force=True, Confirm=False),))
+        elif not listing.errors[0].fqid.startswith(ABSENT):
+            raise failed(listing)
     except CmdletError as exc:
         return f"{path} is left on the server: {exc.message} The next run tries to remove it again."
     return None
