@@ -51,7 +51,7 @@ def pending_reboot(answers: Mapping[str, Answer]) -> list[str] | None:
 
 def ucrt(answers: Mapping[str, Answer], os_version: Any) -> dict[str, bool | None]:
     """Return whether this Windows needs the update that brings the Universal C Runtime (2012, 2012 R2; all later ones have it), and whether it is there."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", str(os_version or ""))[:2])
+    numbers = tuple(int(part) for part in re.findall(r"\d{1,9}", str(os_version or ""))[:2])
     found = answers["ucrt"].objects if "ucrt" in answers else ()
     needed = (6, 0) <= numbers < (10, 0) if numbers else None
     return {"update_needed": needed, "installed": True if needed is False else plain(found[0]) is True if found else None}

@@ -311,7 +311,7 @@ def rules_in_use(host: Session, machine: Machine) -> list[str]:
 
 
 def _windows(system: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", (word(system.get("version")) or ""))[:3])
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", (word(system.get("version")) or ""))[:3])
 
 
 def _iis_version(bag: PSObject | None) -> str | None:

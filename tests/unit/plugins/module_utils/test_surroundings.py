@@ -56,6 +56,7 @@ def test_proxies(own: str | None, known: bool, state: str, system: str | None, a
         ("10.0.14393", False, (False, True)),
         ("6.2.9200", None, (True, None)),
         ("", True, (None, True)),
+        ("9" * 5000, True, (False, True)),
     ],
 )
 def test_ucrt(version: str, file: bool | None, expected: tuple[bool | None, bool | None]) -> None:
