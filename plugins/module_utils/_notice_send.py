@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import email.message
 import os
+import re
 import smtplib
 import socket
 import ssl
@@ -176,7 +177,9 @@ def check_webhook(hook: Webhook) -> None:
     _deps.require("requests")
     try:
         parts = urlsplit(hook.url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and (parts.port or 1) > 0
+        host = parts.hostname or ""
+        usable = parts.scheme in ("http", "https") and bool(host.encode("idna")) and parts.username is None and (parts.port or 1) > 0
+        usable = usable and not re.search(r"\s|^[^:]*%", host)
     except ValueError:
         usable = False
     if not usable:
@@ -249,10 +252,11 @@ def _failure(hook: Webhook, exc: BaseException) -> DeliveryError:
     """Return the DeliveryError for what requests and urllib3 raised."""
     chain = causes(exc)
     said = f"The webhook {hook.name}"
-    if any(isinstance(cause, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)) for cause in chain):
+    # The webhook's own URL was looked at before, so a name that is none is that of the proxy.
+    astray = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError, requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)
+    if any(isinstance(cause, astray) for cause in chain):
         return DeliveryError(f"The proxy does not lead to the webhook {hook.name}, or wants other credentials.", "webhook_proxy")
-    unnamed = (socket.gaierror, requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)
-    if any(isinstance(cause, unnamed) for cause in chain) or "NameResolutionError" in {type(cause).__name__ for cause in chain}:
+    if any(isinstance(cause, socket.gaierror) for cause in chain) or "NameResolutionError" in {type(cause).__name__ for cause in chain}:
         return DeliveryError(f"{said} has a host that does not resolve.", "webhook_connect")
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -106,6 +106,11 @@ def test_settings_of_the_mail_server_that_cannot_be_meant(settings: dict[str, An
     [
         ({"kind": "slack", "url": f"http://hooks.example.com/{SECRET}"}, "insecure_connection", "is not sent in the clear"),
         ({"url": f"https://hooks.example.com:0x/{SECRET}"}, "url_not_allowed", "is not an https URL"),
+        ({"url": f"https://hooks..example.com/{SECRET}"}, "url_not_allowed", "is not an https URL"),
+        ({"url": f"https://hooks example.com/{SECRET}"}, "url_not_allowed", "is not an https URL"),
+        ({"url": f"https://{'h' * 64}.example.com/{SECRET}"}, "url_not_allowed", "is not an https URL"),
+        ({"url": f"https://hooks%00.example.com/{SECRET}"}, "url_not_allowed", "is not an https URL"),
+        ({"url": f"https:///{SECRET}"}, "url_not_allowed", "is not an https URL"),
         ({"headers": {"X-Key": f"{SECRET}\u20ac"}}, "invalid_input", "a character that HTTP does not carry"),
         ({"headers": {"X-Key": f"{SECRET}\r\nX: y"}}, "invalid_input", "a line end"),
         ({"ca_path": "/nowhere/ca.pem"}, "invalid_input", "ca_path /nowhere/ca.pem does not exist on the controller"),
@@ -120,7 +125,8 @@ def test_settings_that_can_be_meant_pass(tmp_path: pathlib.Path) -> None:
     authorities = tmp_path / "ca.pem"
     authorities.touch()
     _notice_send.check_mail(mail_server(username="u", password="p", encryption="starttls", ca_path=str(authorities)))
-    _notice_send.check_webhook(webhook("https://hooks.example.com/", headers={"X-Key": "\u00e9"}, ca_path=str(authorities)))
+    for host in ("hooks.example.com", "hooks.example.com.", "chat_1:8443", "[::1]", "[fe80::1%25eth0]", "192.0.2.1", "b\u00fccher.example"):
+        _notice_send.check_webhook(webhook(f"https://{host}/", headers={"X-Key": "\u00e9"}, ca_path=str(authorities)))
 
 
 # --- mail --------------------------------------------------------------------------------------------------------------------
@@ -164,10 +170,10 @@ def test_a_port_where_nobody_is() -> None:
 # --- webhook -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["hooks..example.com", "hooks example.com"])
-def test_a_host_that_can_be_none_does_not_resolve(host: str) -> None:
-    found = failure(lambda: _notice_send.post(webhook(f"https://{host}/{SECRET}"), b"{}", lambda dummy: None))
-    assert (found.reason, found.message) == ("webhook_connect", "The webhook chat has a host that does not resolve.")
+@pytest.mark.parametrize("proxy", ["http://", "http://user:Pl4nted-T0ken@:8080", "http://proxy..example.com:8080", "http://127.0.0.1:9"])
+def test_a_proxy_that_leads_nowhere_is_not_taken_for_the_webhook(proxy: str) -> None:
+    found = failure(lambda: _notice_send.post(webhook("https://hooks.example.com/", proxy=proxy), b"{}", lambda dummy: None))
+    assert (found.reason, "The proxy does not lead to the webhook chat" in found.message) == ("webhook_proxy", True)
 
 
 def test_a_port_that_speaks_no_tls() -> None:
