@@ -14,9 +14,6 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-#: What a test may change of a server in the organisation.
-SERVER_FIELDS = ("MitigationsEnabled", "MitigationsBlocked", "MitigationsApplied", "MitigationsAppliedTime")
-
 
 @pytest.fixture(scope="session", autouse=True)
 def no_script_ever() -> Iterator[None]:
@@ -56,25 +53,9 @@ def running_fleet() -> Iterator[Any]:
 @pytest.fixture
 def lab_fleet(running_fleet: Any) -> Iterator[Any]:
     """The running fleet; afterwards its files and organisation are put back, and no script, refusal or open session is left."""
-    from lab_task import contents, put_back
+    from lab_task import restored
 
-    organization = running_fleet.organization
-    running_fleet.faults.clear()
-    running_fleet.access_log.clear()
-    files = {machine.name: contents(machine) for machine in running_fleet.machines}
-    switch = organization.mitigations_enabled
-    servers = {machine.name: {field: organization.settings(machine.name).get(field) for field in SERVER_FIELDS} for machine in running_fleet.machines}
-    yield running_fleet
-    running_fleet.faults.clear()
-    organization.mitigations_enabled = switch
-    for machine in running_fleet.machines:
-        put_back(machine, files[machine.name])
-        organization.change(machine.name, servers[machine.name])
-        machine.language_mode = "FullLanguage"
-    organization.directory.settle()
-    assert running_fleet.scripts_received == 0, "a script was sent"
-    assert running_fleet.refusals == [], "the lab was asked for something that it does not know"
-    assert running_fleet._server.open_shells() == [], "a session was left open"
+    yield from restored(running_fleet)
 
 
 @pytest.fixture

@@ -143,3 +143,36 @@ def put_back(machine: Any, saved: dict[pathlib.Path, bytes]) -> None:
     for path, data in saved.items():
         if not path.exists() or path.read_bytes() != data:
             path.write_bytes(data)
+
+
+#: What a test may change of a server in the organisation.
+SERVER_FIELDS = ("MitigationsEnabled", "MitigationsBlocked", "MitigationsApplied", "MitigationsAppliedTime")
+
+
+def started(servers: int, mitigations_enabled: bool = False) -> Iterator[Any]:
+    """Yield a fleet of the usual servers that runs, for a fixture; it is stopped afterwards."""
+    from lab.fleet import Fleet
+
+    with Fleet(servers, mitigations_enabled=mitigations_enabled) as fleet:
+        yield fleet
+
+
+def restored(fleet: Any) -> Iterator[Any]:
+    """Yield a running fleet for one test; afterwards files and organisation are as before, and no script, refusal or open session is left."""
+    organization = fleet.organization
+    fleet.faults.clear()
+    fleet.access_log.clear()
+    files = {machine.name: contents(machine) for machine in fleet.machines}
+    switch = organization.mitigations_enabled
+    servers = {machine.name: {field: organization.settings(machine.name).get(field) for field in SERVER_FIELDS} for machine in fleet.machines}
+    yield fleet
+    fleet.faults.clear()
+    organization.mitigations_enabled = switch
+    for machine in fleet.machines:
+        put_back(machine, files[machine.name])
+        organization.change(machine.name, servers[machine.name])
+        machine.language_mode = "FullLanguage"
+    organization.directory.settle()
+    assert fleet.scripts_received == 0, "a script was sent"
+    assert fleet.refusals == [], "the lab was asked for something that it does not know"
+    assert fleet._server.open_shells() == [], "a session was left open"

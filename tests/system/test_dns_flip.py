@@ -16,7 +16,7 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._errors import
 from ansible_collections.exchange.mitigation.plugins.module_utils._journal import History
 from ansible_collections.exchange.mitigation.plugins.modules import mitigation
 from ansible_collections.exchange.mitigation.plugins.plugin_utils import _session
-from lab_task import contents, hashes, put_back, run
+from lab_task import contents, hashes, put_back, restored, run, started
 
 APPLY = {"mitigations": ["M1", "M2"], "run_id": "first", "when_em_active": "take_over"}
 UNDO = {"state": "absent", "undo_run_id": "first"}
@@ -24,20 +24,12 @@ UNDO = {"state": "absent", "undo_run_id": "first"}
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Any]:
-    from lab.fleet import Fleet
-
-    with Fleet(2, mitigations_enabled=False) as fleet:
-        yield fleet
+    yield from started(2)
 
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    saved = {machine.name: contents(machine) for machine in running.machines}
-    yield running
-    for machine in running.machines:
-        put_back(machine, saved[machine.name])
-        running.organization.change(machine.name, {"MitigationsBlocked": None})
-    running.organization.directory.settle()
+    yield from restored(running)
 
 
 class Address:

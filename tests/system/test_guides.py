@@ -18,7 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.exchange.mitigation.plugins.module_utils import _reasons
 from ansible_collections.exchange.mitigation.plugins.modules import feed, mitigation
 from guides import GUIDES, Block, blocks, filled, guide
-from lab_task import contents, hashes, put_back
+from lab_task import hashes, restored, started
 from reader import Reader
 
 NAMES = sorted(path.stem for path in GUIDES.glob("*.rst"))
@@ -29,23 +29,12 @@ DAY_ZERO_ATTACK = "/ecp/Export.ashx?x=1"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Any]:
-    from lab.fleet import Fleet
-
-    with Fleet(2, mitigations_enabled=False) as fleet:
-        yield fleet
+    yield from started(2)
 
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    running.access_log.clear()
-    saved = {machine.name: contents(machine) for machine in running.machines}
-    yield running
-    for machine in running.machines:
-        put_back(machine, saved[machine.name])
-        running.organization.change(machine.name, {"MitigationsEnabled": True, "MitigationsBlocked": None})
-    running.organization.mitigations_enabled = False
-    running.organization.directory.settle()
-    assert running.scripts_received == 0 and running.refusals == []
+    yield from restored(running)
 
 
 def status(machine: Any, url: str) -> Any:

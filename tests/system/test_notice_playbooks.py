@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lab_task import contents, put_back
+from lab_task import restored, started
 from receivers import PASSWORD, USER, body, smtp, web
 
 from playbooks import ROOT, play
@@ -21,25 +21,14 @@ WANTED = {"exchange_mitigation_organization_enabled": True, "exchange_mitigation
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Any]:
-    from lab.fleet import Fleet
-
-    with Fleet(3, mitigations_enabled=False) as fleet:
-        yield fleet
+    yield from started(3)
 
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    saved = {machine.name: contents(machine) for machine in running.machines}
     for told in (running.state / "controller" / "state").glob("notice-*"):
         told.unlink()
-    yield running
-    running.organization.mitigations_enabled = False
-    for machine in running.machines:
-        put_back(machine, saved[machine.name])
-        running.organization.change(machine.name, {"MitigationsEnabled": True, "MitigationsBlocked": None})
-    running.organization.directory.settle()
-    assert running.scripts_received == 0, "a script was sent"
-    assert running._server.open_shells() == [], "a session was left open"
+    yield from restored(running)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import snippets
 import yaml
-from lab_task import contents, hashes, put_back
+from lab_task import hashes, restored, started
 from reader import Reader, connections
 from snippets import ROOT
 
@@ -25,23 +25,12 @@ TEXT = (ROOT / "README.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Any]:
-    from lab.fleet import Fleet
-
-    with Fleet(4, mitigations_enabled=True) as fleet:
-        yield fleet
+    yield from started(4, mitigations_enabled=True)
 
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    running.access_log.clear()
-    saved = {machine.name: contents(machine) for machine in running.machines}
-    yield running
-    running.organization.mitigations_enabled = True
-    for machine in running.machines:
-        put_back(machine, saved[machine.name])
-        running.organization.change(machine.name, {"MitigationsEnabled": True, "MitigationsBlocked": None})
-    running.organization.directory.settle()
-    assert running.scripts_received == 0 and running.refusals == []
+    yield from restored(running)
 
 
 def test_readme_as_printed(fleet: Any, tmp_path: pathlib.Path) -> None:

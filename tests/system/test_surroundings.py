@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_task import hashes
+from lab_task import hashes, restored, started
 
 from playbooks import environment, play
 
@@ -45,26 +45,12 @@ OURS = ("knows no document that was accepted before", "Roots other than Microsof
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Any]:
-    from lab.fleet import Fleet
-
-    with Fleet(2, mitigations_enabled=False) as fleet:
-        yield fleet
+    yield from started(2)
 
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    from lab_task import contents, put_back
-
-    saved = {machine.name: contents(machine) for machine in running.machines}
-    running.access_log.clear()
-    yield running
-    running.organization.mitigations_enabled = False
-    for machine in running.machines:
-        put_back(machine, saved[machine.name])
-        running.organization.change(machine.name, {"MitigationsEnabled": True, "MitigationsBlocked": None})
-    running.organization.directory.settle()
-    assert running.scripts_received == 0
-    assert running._server.open_shells() == []
+    yield from restored(running)
 
 
 def the_main_job(fleet: Any, folder: pathlib.Path, settings: dict[str, str], *options: str, **more: Any) -> None:
