@@ -29,7 +29,7 @@ def running() -> Iterator[Any]:
 
 @pytest.fixture
 def fleet(running: Any) -> Iterator[Any]:
-    yield from restored(running)
+    yield from restored(running, sessions_stay=True)
 
 
 class Address:
