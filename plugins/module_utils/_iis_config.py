@@ -260,12 +260,9 @@ class Configuration:
             self._effective[at] = self._compute(self.site(site), url_path)
         return self._effective[at]
 
-    def global_rules(self) -> tuple[Rule, ...]:
-        """Return the server-wide rules of applicationHost.config."""
-        return self._global_rules
-
     @functools.cached_property
-    def _global_rules(self) -> tuple[Rule, ...]:
+    def global_rules(self) -> tuple[Rule, ...]:
+        """The server-wide rules of applicationHost.config."""
         found = Collection("rule", GLOBAL_RULE)
         for setting in sections.settings(self._host, sections.GLOBAL):
             found.take(setting.element, setting, self._host.file, "", "children")
@@ -295,7 +292,7 @@ class Configuration:
             preconditions=tuple(preconditions.entries.values()),
             problems=tuple(problems),
             dropped=tuple(inbound.dropped + outbound.dropped + preconditions.dropped),
-            server_wide=self.global_rules(),
+            server_wide=self.global_rules,
         )
 
     def _contributions(self, site: Site, url_path: str, section: str) -> list[Contribution]:

@@ -37,6 +37,11 @@ from ansible_collections.exchange.mitigation.plugins.module_utils._report_words 
 SCHEMA = 1
 
 
+def recognised(value: Any) -> bool:
+    """Tell whether a value is a report that ``build`` returned."""
+    return isinstance(value, dict) and value.get("schema") == SCHEMA and "servers" in value
+
+
 def build(
     results: Iterable[Mapping[str, Any]],
     organization: Mapping[str, Any] | None = None,

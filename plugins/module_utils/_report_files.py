@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.exchange.mitigation.plugins.module_utils._errors import InvalidInput
 from ansible_collections.exchange.mitigation.plugins.module_utils._local_files import replace
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
-from ansible_collections.exchange.mitigation.plugins.module_utils._report import to_json
+from ansible_collections.exchange.mitigation.plugins.module_utils._report import recognised, to_json
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_csv import to_csv
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_html import to_html
 from ansible_collections.exchange.mitigation.plugins.module_utils._report_metrics import to_metrics
@@ -36,7 +36,7 @@ def decide(task: Task) -> Decision:
     """Render the forms that are asked for; the effect writes those that differ from what is there. Raises InvalidInput."""
     # A variable's own value carries Ansible's marks, which no renderer has to know.
     report = json.loads(json.dumps(task.params["report"], default=str))
-    if not isinstance(report, dict) or report.get("schema") != 1 or "servers" not in report:
+    if not recognised(report):
         raise InvalidInput("The report is not what exchange.mitigation.report_rows returns.", "invalid_arguments")
     mode, folder_mode = _bits("mode", task.params["mode"]), _bits("directory_mode", task.params["directory_mode"])
     folder = pathlib.Path(os.path.abspath(task.params["path"]))

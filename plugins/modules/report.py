@@ -128,16 +128,14 @@ reason:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.exchange.mitigation.plugins.module_utils._model import Decision, Task
-from ansible_collections.exchange.mitigation.plugins.module_utils._report_files import decide
-
-FORMATS = ["html", "csv", "json", "metrics"]
+from ansible_collections.exchange.mitigation.plugins.module_utils._report_files import FORMS, decide
 
 SPEC = dict(
     argument_spec=dict(
         report=dict(type="dict"),
         report_variable=dict(type="str"),
         path=dict(type="path", required=True),
-        formats=dict(type="list", elements="str", choices=FORMATS, default=FORMATS),
+        formats=dict(type="list", elements="str", choices=list(FORMS), default=list(FORMS)),
         mode=dict(type="raw", default="0640"),
         directory_mode=dict(type="raw", default="0750"),
     ),

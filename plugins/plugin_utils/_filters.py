@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.utils.unsafe_proxy import wrap_var
+from ansible_collections.exchange.mitigation.plugins.module_utils._report import recognised
 
 
 def plain(value: Any, name: str) -> Any:
@@ -35,8 +36,8 @@ def results_of(value: Any, name: str) -> list[Any]:
 
 def report_of(value: Any, name: str) -> dict[str, Any]:
     """Return the report that report_rows made, or fail with a sentence."""
-    report = plain(value, name)
-    if not isinstance(report, dict) or report.get("schema") != 1 or "servers" not in report:
+    report: dict[str, Any] = plain(value, name)
+    if not recognised(report):
         raise AnsibleFilterError(f"exchange.mitigation.{name}: expected what exchange.mitigation.report_rows returns.")
     return report
 

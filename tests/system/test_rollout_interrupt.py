@@ -9,6 +9,7 @@ EXCHANGE_MITIGATION_SWEEP=1 takes every signal at every point instead of one eac
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -91,7 +92,11 @@ def test_interrupted_and_run_again_ends_as_if_it_had_not_been(
     fleet.faults.add("slow", None, endpoint="host", seconds=0.1)
     wanted = max(1, int(uninterrupted["writes"] * point))
     with (tmp_path / "first.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(tmp_path), cwd=tmp_path, start_new_session=True)
+        # A shell's background job ignores SIGINT, and so would its children.
+        listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(tmp_path), cwd=tmp_path, start_new_session=True, preexec_fn=listening
+        )
         deadline = time.monotonic() + 120
         while len([ran for ran in fleet.access_log.calls if ran.write]) < wanted:
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "first.log").read_text("utf-8")

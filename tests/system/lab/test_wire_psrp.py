@@ -18,6 +18,7 @@ from lxml import etree
 from pypsrp.complex_objects import ObjectMeta
 from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.shell import SignalCode
 
 from lab import soap
 
@@ -162,7 +163,7 @@ def test_faults_of_unknown_things(wire_lab: Any) -> None:
         shell = PowerShell(opened)
         shell.add_cmdlet("Get-Probe")
         shell.invoke()
-        shell.close()
+        opened.shell.signal(SignalCode.TERMINATE, str(shell.id).upper())
         with pytest.raises(WSManFaultError) as caught:
             opened.shell.signal("powershell/signal/ctrl_c", str(shell.id).upper())
         assert caught.value.code == 2150858843

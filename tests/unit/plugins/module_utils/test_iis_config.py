@@ -251,7 +251,7 @@ def test_rewrite_support(change: dict[str, str], declared: bool, module: bool) -
 
 def test_global_rules() -> None:
     extra = '<system.webServer><rewrite><globalRules><rule name="g" /></globalRules></rewrite></system.webServer>'
-    assert [rule.name for rule in samples.server(extra=samples.MODULE + extra).global_rules()] == ["g"]
+    assert [rule.name for rule in samples.server(extra=samples.MODULE + extra).global_rules] == ["g"]
 
 
 def test_recorded_server(recorded: Callable[[str], pathlib.Path]) -> None:

@@ -80,7 +80,7 @@ def test_a_global_rule() -> None:
     planned = plan(request("M1", state="absent", include_foreign=True), before, FACTS)
     assert "/system.webServer/rewrite/globalRules" in {check.filter for check in planned.edits[0].checks}
     assert "by hand" in planned.diff[0]["before"]
-    assert made(before, planned).global_rules() == ()
+    assert made(before, planned).global_rules == ()
 
 
 def test_relocated_into_the_file_first() -> None:
