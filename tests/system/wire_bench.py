@@ -35,7 +35,7 @@ from installer_lab import Kept, our_folders
 from lab_task import LabTask, hashes
 
 #: Seconds until a client gives up where the server stalls.
-PATIENCE = {"seconds": 0.8}
+PATIENCE = {"seconds": 2.5}
 SERVICE = "MSExchangeMitigation"
 #: What may be sent twice: taking away what is ours and may be gone already.
 TWICE = {"Remove-Item"}
